@@ -90,12 +90,12 @@ def logged(log: Log, uri: str) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("written", ["tls", "https"])
-def test_requests_go_through_tls(start_gateway: Starter, secure: Secure, authority: Authority, written: str) -> None:
+def test_requests_go_through_tls(lend_gateway: Starter, secure: Secure, authority: Authority, written: str) -> None:
     server = secure()
     description = site([server], **tls(authority))
     if written == "https":
         description["backends"]["app"]["servers"] = [{"name": "s", "address": f"https://localhost:{server.port}"}]
-    gateway = start_gateway(description)
+    gateway = lend_gateway(description)
     with RawClient(gateway.port) as client:
         assert [client.get().body for _ in range(3)] == [b"ok"] * 3
     assert server.connections == 1
@@ -103,19 +103,19 @@ def test_requests_go_through_tls(start_gateway: Starter, secure: Secure, authori
     assert server.names == ([None] if written == "tls" else ["localhost"])  # an address is no name (RFC 6066)
 
 
-def test_https_alone_trusts_the_authorities_of_this_machine(start_gateway: Starter, secure: Secure) -> None:
+def test_https_alone_trusts_the_authorities_of_this_machine(lend_gateway: Starter, secure: Secure) -> None:
     server = secure()
     description = site([])
     description["backends"]["app"]["servers"] = [{"name": "s", "address": f"https://127.0.0.1:{server.port}"}]
-    gateway = start_gateway(description)
+    gateway = lend_gateway(description)
     assert get(gateway)[0] == 502
     assert f"app/s (127.0.0.1:{server.port} as 127.0.0.1): tls_unknown_ca" in gateway.log
     assert server.heads == []
 
 
-def test_bodies_of_all_sizes_both_ways(start_gateway: Starter, secure: Secure, authority: Authority) -> None:
+def test_bodies_of_all_sizes_both_ways(lend_gateway: Starter, secure: Secure, authority: Authority) -> None:
     server = secure(echoes)
-    gateway = start_gateway(site([server], **tls(authority)))
+    gateway = lend_gateway(site([server], **tls(authority)))
     with RawClient(gateway.port) as client:
         for size in (0, 1, 16383, 16384, 16385, 131072, LARGE):
             body = (bytes(range(256)) * (size // 256 + 1))[:size]
@@ -123,7 +123,7 @@ def test_bodies_of_all_sizes_both_ways(start_gateway: Starter, secure: Secure, a
     assert server.connections == 1
 
 
-def test_a_slow_reader_of_much(start_gateway: Starter, secure: Secure, authority: Authority) -> None:
+def test_a_slow_reader_of_much(lend_gateway: Starter, secure: Secure, authority: Authority) -> None:
     sent: list[int] = []
 
     def sends(connection: socket.socket, _: bytes) -> None:
@@ -132,7 +132,7 @@ def test_a_slow_reader_of_much(start_gateway: Starter, secure: Secure, authority
             connection.sendall(bytes(LARGE))
             sent.append(LARGE)
 
-    gateway = start_gateway(site([secure(sends)], **tls(authority)))
+    gateway = lend_gateway(site([secure(sends)], **tls(authority)))
     with socket.create_connection(("127.0.0.1", gateway.port), timeout=LIMIT) as client:
         client.sendall(b"GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
         got = len(client.recv(1))
@@ -144,12 +144,12 @@ def test_a_slow_reader_of_much(start_gateway: Starter, secure: Secure, authority
 
 
 @pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
-def test_sessions_go_on(start_gateway: Starter, secure: Secure, authority: Authority, version: ssl.TLSVersion) -> None:
+def test_sessions_go_on(lend_gateway: Starter, secure: Secure, authority: Authority, version: ssl.TLSVersion) -> None:
     def answers_once(connection: socket.socket, _: bytes) -> None:
         connection.sendall(OK.replace(b"OK\r\n", b"OK\r\nConnection: close\r\n"))
 
     server = secure(answers_once, maximum_version=version)
-    gateway = start_gateway(site([server], **tls(authority)))
+    gateway = lend_gateway(site([server], **tls(authority)))
     for _ in range(5):
         assert get(gateway) == (200, b"ok")
     assert server.resumed == [False, True, True, True, True]
@@ -158,14 +158,14 @@ def test_sessions_go_on(start_gateway: Starter, secure: Secure, authority: Autho
 
 
 def test_a_body_that_ends_with_the_connection_needs_a_goodbye(
-    start_gateway: Starter, secure: Secure, authority: Authority, tmp_path: Path
+    lend_gateway: Starter, secure: Secure, authority: Authority, tmp_path: Path
 ) -> None:
     log = Log(tmp_path)
     good, bad = secure(says_goodbye), secure(replies(ENDLESS))
     description = {**site([good], **tls(authority)), "access_log": log.section}
     description["backends"]["bad"] = {"servers": [bad.address], **tls(authority)}
     description["routes"] = [{"match": {"path": "/bad"}, "backend": "bad"}, {"backend": "app"}]
-    gateway = start_gateway(description)
+    gateway = lend_gateway(description)
     for path, outcome in (("/good", "ok"), ("/bad", "response_cut")):
         with RawClient(gateway.port) as client:
             client.send(b"GET %s HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n" % path.encode())
@@ -176,7 +176,7 @@ def test_a_body_that_ends_with_the_connection_needs_a_goodbye(
     assert "response_cut" in gateway.log
 
 
-def test_websockets(start_gateway: Starter, secure: Secure, authority: Authority) -> None:
+def test_websockets(lend_gateway: Starter, secure: Secure, authority: Authority) -> None:
     ends: list[bytes] = []
 
     def agrees(connection: socket.socket, _: bytes) -> None:
@@ -188,7 +188,7 @@ def test_websockets(start_gateway: Starter, secure: Secure, authority: Authority
         connection.sendall(b"bye")
         connection.unwrap()
 
-    gateway = start_gateway(site([secure(agrees)], **tls(authority)))
+    gateway = lend_gateway(site([secure(agrees)], **tls(authority)))
     with RawClient(gateway.port) as client:
         client.send(UPGRADE)
         assert b"101" in client.read(until=b"\r\n\r\n")
@@ -206,7 +206,7 @@ def test_websockets(start_gateway: Starter, secure: Secure, authority: Authority
 
 
 def test_failures_have_names_that_say_why(
-    start_gateway: Starter, secure: Secure, authority: Authority, tmp_path: Path
+    lend_gateway: Starter, secure: Secure, authority: Authority, tmp_path: Path
 ) -> None:
     (tmp_path / "other").mkdir()
     log = Log(tmp_path)
@@ -242,7 +242,7 @@ def test_failures_have_names_that_say_why(
         description["backends"]["old"] |= tls(authority, min_version="1.3")
         description["backends"]["other-host"] |= tls(authority, server_name="app.internal")
         description["routes"] = [{"match": {"path": f"= /{name}"}, "backend": name} for name in addresses]
-        gateway = start_gateway(description)
+        gateway = lend_gateway(description)
         cases = {
             "expired": ("tls_expired", "certificate has expired"),
             "early": ("tls_expired", "certificate is not yet valid"),
@@ -279,22 +279,22 @@ class TlsShut(RawServer):
         self.script(connection, b"")
 
 
-def test_a_handshake_has_the_time_of_a_connection(start_gateway: Starter, secure: Secure, authority: Authority) -> None:
+def test_a_handshake_has_the_time_of_a_connection(lend_gateway: Starter, secure: Secure, authority: Authority) -> None:
     """A server that accepts and says nothing delays no request, and another one is tried."""
     good = secure()
     with RawServer(replies(keep=True)) as silent:
-        gateway = start_gateway(site([silent, good], timeouts={"connect": "300ms"}, **tls(authority)))
+        gateway = lend_gateway(site([silent, good], timeouts={"connect": "300ms"}, **tls(authority)))
         with RawClient(gateway.port) as client:
             assert [client.get().body for _ in range(4)] == [b"ok"] * 4
     assert "app/raw" in gateway.log
     assert "connect_timeout" in gateway.log
 
 
-def test_failed_handshakes_are_tried_elsewhere(start_gateway: Starter, secure: Secure, authority: Authority) -> None:
+def test_failed_handshakes_are_tried_elsewhere(lend_gateway: Starter, secure: Secure, authority: Authority) -> None:
     """As connections that cannot be made: nothing was sent, so that any request may go to another server."""
     bad, good = secure(certificate=authority.issue("127.0.0.9")), secure(echoes)
     bad.name = "bad"
-    gateway = start_gateway(site([bad, good], **tls(authority)))
+    gateway = lend_gateway(site([bad, good], **tls(authority)))
     with RawClient(gateway.port) as client:
         for _ in range(4):
             assert client.ask(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n\r\nabc").body == b"abc"
@@ -302,9 +302,9 @@ def test_failed_handshakes_are_tried_elsewhere(start_gateway: Starter, secure: S
     assert bad.heads == []
 
 
-def test_without_verification_any_server_is_accepted(start_gateway: Starter, secure: Secure, tmp_path: Path) -> None:
+def test_without_verification_any_server_is_accepted(lend_gateway: Starter, secure: Secure, tmp_path: Path) -> None:
     server = secure(certificate=Authority(tmp_path).issue("www.example.com"))
-    gateway = start_gateway(site([server], tls={"verify": False}))
+    gateway = lend_gateway(site([server], tls={"verify": False}))
     assert get(gateway) == (200, b"ok")
 
 
@@ -318,35 +318,35 @@ def asking(secure: Secure, authority: Authority, version: ssl.TLSVersion) -> Tls
 
 @pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
 def test_a_certificate_is_shown_to_servers_that_ask(
-    start_gateway: Starter, secure: Secure, authority: Authority, version: ssl.TLSVersion
+    lend_gateway: Starter, secure: Secure, authority: Authority, version: ssl.TLSVersion
 ) -> None:
     server = asking(secure, authority, version)
     own = authority.issue("gateway.example.com", kind="rsa")
     description = site([server], **tls(authority, certificate=own.as_site()))
-    gateway = start_gateway(description)
+    gateway = lend_gateway(description)
     assert get(gateway) == (200, b"ok")
     assert server.clients == [own.cert.read_text()]
 
 
 def test_a_server_refuses_a_missing_certificate_after_the_handshake(
-    start_gateway: Starter, secure: Secure, authority: Authority
+    lend_gateway: Starter, secure: Secure, authority: Authority
 ) -> None:
     """In TLS 1.3 the handshake is over for the client when the server looks at what it was shown."""
     server = secure(minimum_version=ssl.TLSVersion.TLSv1_3)
     server.context.verify_mode = ssl.CERT_REQUIRED
     server.context.load_verify_locations(authority.ca)
-    gateway = start_gateway(site([server], **tls(authority)))
+    gateway = lend_gateway(site([server], **tls(authority)))
     assert get(gateway)[0] == 502
     assert "tls_broken" in gateway.log
     assert "certificate required" in gateway.log
 
 
 def test_the_name_may_be_that_which_the_client_asks_for(
-    start_gateway: Starter, secure: Secure, authority: Authority
+    lend_gateway: Starter, secure: Secure, authority: Authority
 ) -> None:
     """And connections of one name are not used for another, which may lead elsewhere at the same address."""
     server = secure(certificate=authority.issue("*.example.com"))
-    gateway = start_gateway(site([server], **tls(authority, server_name="{host}")))
+    gateway = lend_gateway(site([server], **tls(authority, server_name="{host}")))
     for host in ("a.example.com", "B.example.com:8080", "a.example.com", "b.example.com"):
         assert get(gateway, host=host) == (200, b"ok")
     assert server.names == ["a.example.com", "b.example.com"]
@@ -354,10 +354,10 @@ def test_the_name_may_be_that_which_the_client_asks_for(
     assert "tls_name_mismatch" in gateway.log
 
 
-def test_a_reload_applies_the_changes(start_gateway: Starter, secure: Secure, authority: Authority) -> None:
+def test_a_reload_applies_the_changes(lend_gateway: Starter, secure: Secure, authority: Authority) -> None:
     server = secure(certificate=authority.issue("127.0.0.1", "www.example.com"))
     description = site([server], **tls(authority))
-    gateway = start_gateway(description)
+    gateway = lend_gateway(description)
     assert get(gateway) == (200, b"ok")
     gateway.reload(description)
     assert get(gateway) == (200, b"ok")
@@ -369,22 +369,22 @@ def test_a_reload_applies_the_changes(start_gateway: Starter, secure: Secure, au
     assert server.names == [None, "www.example.com"]
 
 
-def test_idle_connections_are_closed_politely(start_gateway: Starter, secure: Secure, authority: Authority) -> None:
+def test_idle_connections_are_closed_politely(lend_gateway: Starter, secure: Secure, authority: Authority) -> None:
     ends: list[bytes] = []
 
     def waits(connection: socket.socket, _: bytes) -> None:
         connection.sendall(OK)
         ends.append(connection.recv(1))  # raises SSLEOFError without a close_notify
 
-    gateway = start_gateway(site([secure(waits)], timeouts={"idle": "200ms"}, **tls(authority)))
+    gateway = lend_gateway(site([secure(waits)], timeouts={"idle": "200ms"}, **tls(authority)))
     assert get(gateway) == (200, b"ok")
     eventually(lambda: ends == [b""], "a close_notify")
 
 
-def test_a_server_s_port_that_was_closed(start_gateway: Starter, authority: Authority) -> None:
+def test_a_server_s_port_that_was_closed(lend_gateway: Starter, authority: Authority) -> None:
     description = site([], **tls(authority))
     description["backends"]["app"]["servers"] = [{"name": "s", "address": f"https://127.0.0.1:{free_port()}"}]
-    gateway = start_gateway(description)
+    gateway = lend_gateway(description)
     assert get(gateway)[0] == 502
     assert "connect_refused" in gateway.log
 
@@ -396,7 +396,7 @@ CHECK = {"interval": "100ms", "rise": 1, "fall": 1}
 
 @pytest.mark.parametrize("kind", [{"http": "/check"}, {"tcp": True}])
 def test_checks_speak_tls_too(
-    start_gateway: Starter, secure: Secure, authority: Authority, kind: dict[str, Any], tmp_path: Path
+    lend_gateway: Starter, secure: Secure, authority: Authority, kind: dict[str, Any], tmp_path: Path
 ) -> None:
     (tmp_path / "other").mkdir()
     shows = {
@@ -411,7 +411,7 @@ def test_checks_speak_tls_too(
         servers[-1].name = name
     with TlsShut(b"HTTP/1.1 400 Bad Request\r\n\r\n") as plain, TlsShut(b"") as shut:
         plain.name, shut.name = "plain", "shut"
-        gateway = start_gateway(site([*servers, plain, shut], check=kind | CHECK, **tls(authority)))
+        gateway = lend_gateway(site([*servers, plain, shut], check=kind | CHECK, **tls(authority)))
         gateway.wait_for_log("server app/fine is UP")
         gateway.wait_for_log(r"server app/expired is DOWN: TLS_EXPIRED after 1 failed check \(certificate has expired")
         gateway.wait_for_log("server app/stranger is DOWN: TLS_UNKNOWN_CA")
@@ -421,23 +421,23 @@ def test_checks_speak_tls_too(
         assert get(gateway) == (200, b"ok")
 
 
-def test_checks_by_the_name_that_clients_use(start_gateway: Starter, secure: Secure, authority: Authority) -> None:
+def test_checks_by_the_name_that_clients_use(lend_gateway: Starter, secure: Secure, authority: Authority) -> None:
     server = secure(certificate=authority.issue("www.example.com"))
     check = {"http": "/check", "headers": {"Host": "www.example.com:8443"}, **CHECK}
-    gateway = start_gateway(site([server], check=check, **tls(authority, server_name="{host}")))
+    gateway = lend_gateway(site([server], check=check, **tls(authority, server_name="{host}")))
     gateway.wait_for_log("server app/secure is UP")
     assert set(server.names) == {"www.example.com"}
 
 
 @pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
 def test_checks_show_the_certificate_too(
-    start_gateway: Starter, secure: Secure, authority: Authority, version: ssl.TLSVersion
+    lend_gateway: Starter, secure: Secure, authority: Authority, version: ssl.TLSVersion
 ) -> None:
     """Also a new one, after a reload."""
     server = asking(secure, authority, version)
     first, second = (authority.issue("gateway.example.com") for _ in range(2))
     description = site([server], check={"http": "/check", **CHECK}, **tls(authority, certificate=first.as_site()))
-    gateway = start_gateway(description)
+    gateway = lend_gateway(description)
     gateway.wait_for_log("server app/secure is UP")
     assert set(server.clients) == {first.cert.read_text()}
     description["backends"]["app"] |= tls(authority, certificate=second.as_site())
