@@ -33,9 +33,9 @@ def echo(connection: socket.socket, head: bytes) -> None:
     connection.sendall(b"bye")
 
 
-def test_bytes_pass_both_ways_and_each_end_closes_for_itself(start_gateway: Starter) -> None:
+def test_bytes_pass_both_ways_and_each_end_closes_for_itself(lend_gateway: Starter) -> None:
     with RawServer(echo) as server:
-        gateway = start_gateway(before(server.address))
+        gateway = lend_gateway(before(server.address))
         with RawClient(gateway.port) as client:
             client.send(ASK + b"ahead")  # before the server has agreed
             head = client.read(b"\r\n\r\n")
@@ -52,7 +52,7 @@ def test_bytes_pass_both_ways_and_each_end_closes_for_itself(start_gateway: Star
         assert b"\r\nConnection: upgrade\r\nUpgrade: WebSocket\r\n" in server.heads[0]
 
 
-def test_a_server_may_end_first(start_gateway: Starter) -> None:
+def test_a_server_may_end_first(lend_gateway: Starter) -> None:
     heard = []
 
     def script(connection: socket.socket, _: bytes) -> None:
@@ -63,7 +63,7 @@ def test_a_server_may_end_first(start_gateway: Starter) -> None:
         heard.append(b"end")
 
     with RawServer(script) as server:
-        gateway = start_gateway(before(server.address))
+        gateway = lend_gateway(before(server.address))
         with RawClient(gateway.port) as client:
             client.send(ASK)
             client.read(b"\r\n\r\n")
@@ -73,9 +73,9 @@ def test_a_server_may_end_first(start_gateway: Starter) -> None:
             eventually(lambda: heard == [b"more", b"end"], "the server to hear the rest")
 
 
-def test_a_server_may_decline_and_the_connection_goes_on(start_gateway: Starter) -> None:
+def test_a_server_may_decline_and_the_connection_goes_on(lend_gateway: Starter) -> None:
     with RawServer(replies(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nno", keep=True)) as server:
-        gateway = start_gateway(before(server.address))
+        gateway = lend_gateway(before(server.address))
         with RawClient(gateway.port) as client:
             assert client.ask(ASK + b"GET /next HTTP/1.1\r\nHost: a\r\n\r\n").body == b"no"
             assert len(server.heads) == 1
@@ -91,18 +91,18 @@ def test_a_server_may_decline_and_the_connection_goes_on(start_gateway: Starter)
         b"GET / HTTP/1.0\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n",
     ],
 )
-def test_a_101_that_was_not_asked_for_is_no_answer(start_gateway: Starter, ask: bytes) -> None:
+def test_a_101_that_was_not_asked_for_is_no_answer(lend_gateway: Starter, ask: bytes) -> None:
     with RawServer(replies(AGREED, keep=True)) as server:
-        gateway = start_gateway(before(server.address))
+        gateway = lend_gateway(before(server.address))
         with RawClient(gateway.port) as client:
             assert client.ask(ask).status == 502
         if b"Upgrade: other" not in ask:
             assert b"Upgrade" not in server.heads[0]
 
 
-def test_a_silent_tunnel_ends(start_gateway: Starter) -> None:
+def test_a_silent_tunnel_ends(lend_gateway: Starter) -> None:
     with RawServer(echo) as server:
-        gateway = start_gateway(before(server.address, timeouts={"tunnel": "300ms"}))
+        gateway = lend_gateway(before(server.address, timeouts={"tunnel": "300ms"}))
         with RawClient(gateway.port) as client:
             client.send(ASK)
             client.read(b"first")
@@ -112,7 +112,7 @@ def test_a_silent_tunnel_ends(start_gateway: Starter) -> None:
             assert client.is_closed()
 
 
-def test_a_reload_cuts_no_tunnel_and_a_reset_ends_both_sides(start_gateway: Starter) -> None:
+def test_a_reload_cuts_no_tunnel_and_a_reset_ends_both_sides(lend_gateway: Starter) -> None:
     ended = []
 
     def script(connection: socket.socket, head: bytes) -> None:
@@ -123,7 +123,7 @@ def test_a_reload_cuts_no_tunnel_and_a_reset_ends_both_sides(start_gateway: Star
 
     with RawServer(script) as server:
         description = before(server.address)
-        gateway = start_gateway(description)
+        gateway = lend_gateway(description)
         with RawClient(gateway.port) as client:
             client.send(ASK)
             client.read(b"first")
@@ -136,13 +136,13 @@ def test_a_reload_cuts_no_tunnel_and_a_reset_ends_both_sides(start_gateway: Star
         eventually(lambda: ended == [True], "the server's side to end")
 
 
-def test_trailers_pass_but_not_those_that_mean_something(start_gateway: Starter) -> None:
+def test_trailers_pass_but_not_those_that_mean_something(lend_gateway: Starter) -> None:
     answer = (
         b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nTrailer: grpc-status\r\n\r\n2\r\nok\r\n0\r\ngrpc-status: 0\r\n"
         b"Content-Length: 7\r\nX-Forwarded-For: 6.6.6.6\r\nSet-Cookie: a=b\r\nContent-Encoding: gzip\r\nX_Forwarded_For: 1\r\n\r\n"
     )
     with RawServer(replies(answer)) as server:
-        gateway = start_gateway(before(server.address))
+        gateway = lend_gateway(before(server.address))
         with RawClient(gateway.port) as client:
             client.send(b"GET / HTTP/1.1\r\nHost: a\r\nTE: trailers\r\n\r\n")
             data = client.read(b"grpc-status: 0\r\n\r\n")
@@ -156,7 +156,7 @@ def test_trailers_pass_but_not_those_that_mean_something(start_gateway: Starter)
 
 @pytest.mark.parametrize("protocol", ["SPDY/3.1", "tcp", "rats/1.0"])
 @pytest.mark.parametrize("body", [b"", b'{"Detach":false,"Tty":false}', b"x" * 300_000])
-def test_a_protocol_has_a_version_and_a_request_a_body(start_gateway: Starter, protocol: str, body: bytes) -> None:
+def test_a_protocol_has_a_version_and_a_request_a_body(lend_gateway: Starter, protocol: str, body: bytes) -> None:
     """kubectl exec (POST, SPDY/3.1) and docker exec (POST with a body, tcp): RFC 9110 section 7.8 has both."""
     got = bytearray()
 
@@ -168,7 +168,7 @@ def test_a_protocol_has_a_version_and_a_request_a_body(start_gateway: Starter, p
         connection.sendall(connection.recv(100))
 
     with RawServer(script) as server:
-        gateway = start_gateway(before(server.address))
+        gateway = lend_gateway(before(server.address))
         ask = (
             f"POST /exec HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: {protocol}\r\n"
             f"Content-Length: {len(body)}\r\n\r\n"
@@ -185,18 +185,18 @@ def test_a_protocol_has_a_version_and_a_request_a_body(start_gateway: Starter, p
 
 
 @pytest.mark.parametrize("protocol", ["h2c", "HTTP/2.0", "SPDY/", "/3.1", "a/b/c", "a b", "websocket, tcp", "SPDY/3 1"])
-def test_without_another_protocol_it_is_no_upgrade(start_gateway: Starter, protocol: str) -> None:
+def test_without_another_protocol_it_is_no_upgrade(lend_gateway: Starter, protocol: str) -> None:
     with RawServer(replies(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")) as server:
-        gateway = start_gateway(before(server.address))
+        gateway = lend_gateway(before(server.address))
         with RawClient(gateway.port) as client:
             assert client.get("/", "Connection: Upgrade", f"Upgrade: {protocol}").body == b"ok"
     assert b"upgrade" not in server.heads[0].lower()
 
 
-def test_no_protocol_begins_within_a_request(start_gateway: Starter) -> None:
+def test_no_protocol_begins_within_a_request(lend_gateway: Starter) -> None:
     """What followed of the body would reach the new protocol as if it were a part of it."""
     with RawServer(replies(AGREED, keep=True)) as server:
-        gateway = start_gateway(before(server.address, retries={"attempts": 0}))
+        gateway = lend_gateway(before(server.address, retries={"attempts": 0}))
         with RawClient(gateway.port) as client:
             client.send(ASK.replace(b"\r\n\r\n", b"\r\nContent-Length: 10\r\n\r\n") + b"half")
             assert client.response().status == 502
