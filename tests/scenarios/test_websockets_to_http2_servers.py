@@ -128,9 +128,9 @@ def logged(gateway: GatewayProcess, outcome: str, count: int = 1) -> list[str]:
     return [line for line in gateway.output.splitlines() if wanted in line]
 
 
-def test_clients_of_both_protocols_get_a_stream(start_gateway: Starter, peers: Peers) -> None:
+def test_clients_of_both_protocols_get_a_stream(lend_gateway: Starter, peers: Peers) -> None:
     server = peers()
-    gateway = start_gateway(description(server))
+    gateway = lend_gateway(description(server))
     with RawClient(gateway.port) as old:
         assert old.get("/").body == b"ok"  # the connection is there, and known to take WebSockets
         old.send(OPENING)
@@ -170,8 +170,8 @@ def test_clients_of_both_protocols_get_a_stream(start_gateway: Starter, peers: P
         assert f'"bytes":{len(LARGE) + 3}' in line
 
 
-def test_the_first_request_of_all_may_be_a_websocket(start_gateway: Starter, peers: Peers) -> None:
-    gateway = start_gateway(description(peers()))
+def test_the_first_request_of_all_may_be_a_websocket(lend_gateway: Starter, peers: Peers) -> None:
+    gateway = lend_gateway(description(peers()))
     with RawClient(gateway.port) as old:
         old.send(OPENING + b"ahead")  # before the server has agreed
         assert old.read(b"\r\n\r\n").startswith(b"HTTP/1.1 101 ")
@@ -179,7 +179,7 @@ def test_the_first_request_of_all_may_be_a_websocket(start_gateway: Starter, pee
         assert old.read() == b"aheadbye"
 
 
-def test_what_a_server_sends_may_come_byte_by_byte(start_gateway: Starter, peers: Peers) -> None:
+def test_what_a_server_sends_may_come_byte_by_byte(lend_gateway: Starter, peers: Peers) -> None:
     def script(peer: Peer) -> None:
         def flush() -> None:
             for byte in peer.connection.data_to_send():
@@ -189,7 +189,7 @@ def test_what_a_server_sends_may_come_byte_by_byte(start_gateway: Starter, peers
         peer.flush = flush  # type: ignore[method-assign]
         takes(peer)
 
-    gateway = start_gateway(description(peers(script)))
+    gateway = lend_gateway(description(peers(script)))
     with RawClient(gateway.port) as old:
         assert old.get("/").body == b"ok"
         old.send(OPENING + b"ahead")
@@ -198,7 +198,7 @@ def test_what_a_server_sends_may_come_byte_by_byte(start_gateway: Starter, peers
         assert old.read() == b"aheadbye"
 
 
-def test_an_agreement_that_is_cut_anywhere_behind_a_good_answer(start_gateway: Starter, peers: Peers) -> None:
+def test_an_agreement_that_is_cut_anywhere_behind_a_good_answer(lend_gateway: Starter, peers: Peers) -> None:
     """The client gets 502, or the WebSocket with what has come on it: never bytes of frames."""
     cuts = iter(range(1000))
     done = threading.Event()
@@ -218,7 +218,7 @@ def test_an_agreement_that_is_cut_anywhere_behind_a_good_answer(start_gateway: S
         peer.socket.sendall(data[:cut])
         raise Ended
 
-    gateway = start_gateway(description(peers(script), retries={"attempts": 0}))
+    gateway = lend_gateway(description(peers(script), retries={"attempts": 0}))
     found = set()
     while not done.is_set():
         with RawClient(gateway.port) as old:
@@ -229,7 +229,7 @@ def test_an_agreement_that_is_cut_anywhere_behind_a_good_answer(start_gateway: S
     assert found == {(502, b""), *((101, b"hello"[:length]) for length in range(6))}
 
 
-def test_a_server_may_end_first(start_gateway: Starter, peers: Peers) -> None:
+def test_a_server_may_end_first(lend_gateway: Starter, peers: Peers) -> None:
     heard: list[bytes] = []
 
     def talks(peer: Peer) -> None:
@@ -239,7 +239,7 @@ def test_a_server_may_end_first(start_gateway: Starter, peers: Peers) -> None:
         peer.until(lambda: call.ended)
         heard.append(call.body)
 
-    gateway = start_gateway(description(peers(talks)))
+    gateway = lend_gateway(description(peers(talks)))
     with RawClient(gateway.port) as old:
         old.send(OPENING)
         text = old.read()
@@ -250,7 +250,7 @@ def test_a_server_may_end_first(start_gateway: Starter, peers: Peers) -> None:
     logged(gateway, "ok")
 
 
-def test_resets_pass_in_both_directions(start_gateway: Starter, peers: Peers) -> None:
+def test_resets_pass_in_both_directions(lend_gateway: Starter, peers: Peers) -> None:
     resets: list[int | None] = []
 
     def script(peer: Peer) -> None:
@@ -268,7 +268,7 @@ def test_resets_pass_in_both_directions(start_gateway: Starter, peers: Peers) ->
             while True:
                 peer.read()
 
-    gateway = start_gateway(description(peers(script)))
+    gateway = lend_gateway(description(peers(script)))
     with Http2Client(gateway.port) as client:
         stream, _ = opened(client)
         client.send_body(stream, b"r", end=False)
@@ -282,7 +282,7 @@ def test_resets_pass_in_both_directions(start_gateway: Starter, peers: Peers) ->
     logged(gateway, "tunnel_cut_by_client")
 
 
-def test_a_side_that_does_not_read_stops_the_other(start_gateway: Starter, peers: Peers) -> None:
+def test_a_side_that_does_not_read_stops_the_other(lend_gateway: Starter, peers: Peers) -> None:
     sent: list[int] = [0]
 
     def floods(peer: Peer) -> None:
@@ -298,7 +298,7 @@ def test_a_side_that_does_not_read_stops_the_other(start_gateway: Starter, peers
                 peer.read()
 
     server = peers(floods)
-    gateway = start_gateway(description(server))
+    gateway = lend_gateway(description(server))
     with Http2Client(gateway.port, window=1000, takes=False) as client:
         stream, answer = opened(client)
         client.until(lambda: len(answer.body) == 1000, "its window to be full")
@@ -312,7 +312,7 @@ def test_a_side_that_does_not_read_stops_the_other(start_gateway: Starter, peers
         eventually(lambda: server.calls[0].reset == CANCEL, "the reset")
 
 
-def test_other_answers_open_no_tunnel(start_gateway: Starter, peers: Peers) -> None:
+def test_other_answers_open_no_tunnel(lend_gateway: Starter, peers: Peers) -> None:
     def refuses(peer: Peer) -> None:
         done = 0
         with contextlib.suppress(Ended):
@@ -328,7 +328,7 @@ def test_other_answers_open_no_tunnel(start_gateway: Starter, peers: Peers) -> N
                 peer.read()
 
     server = peers(refuses)
-    gateway = start_gateway(description(server))
+    gateway = lend_gateway(description(server))
     with Http2Client(gateway.port) as client, RawClient(gateway.port) as old:
         stream, answer = opened(client)
         assert (client.wait(stream).body, answer.status) == (b"no", 403)
@@ -340,17 +340,17 @@ def test_other_answers_open_no_tunnel(start_gateway: Starter, peers: Peers) -> N
     assert server.connections == 1
 
 
-def test_without_its_key_it_is_a_request_like_any_other(start_gateway: Starter, peers: Peers) -> None:
+def test_without_its_key_it_is_a_request_like_any_other(lend_gateway: Starter, peers: Peers) -> None:
     server = peers()
-    gateway = start_gateway(description(server))
+    gateway = lend_gateway(description(server))
     with RawClient(gateway.port) as old:
         assert old.ask(OPENING.replace(b"Sec-WebSocket-Key", b"X-Key")).body == b"ok"
     assert server.calls[0].header(":method") == "GET"
 
 
-def test_a_server_in_clear_text_that_takes_none_has_an_outcome(start_gateway: Starter, peers: Peers) -> None:
+def test_a_server_in_clear_text_that_takes_none_has_an_outcome(lend_gateway: Starter, peers: Peers) -> None:
     server = peers(settings={})
-    gateway = start_gateway(description(server, outlier={"errors": 1}))
+    gateway = lend_gateway(description(server, outlier={"errors": 1}))
     with Http2Client(gateway.port) as client, RawClient(gateway.port) as old:
         for _ in range(2):  # while the connection is opened, and over it
             stream, _ = opened(client)
@@ -365,9 +365,9 @@ def test_a_server_in_clear_text_that_takes_none_has_an_outcome(start_gateway: St
     assert sum(one["failures"] for one in backend["servers"]) == 0
 
 
-def test_another_server_takes_what_one_does_not(start_gateway: Starter, peers: Peers) -> None:
+def test_another_server_takes_what_one_does_not(lend_gateway: Starter, peers: Peers) -> None:
     without, able = peers(settings={}, name="without"), peers(name="able")
-    gateway = start_gateway(description(without, able, balance="round-robin"))
+    gateway = lend_gateway(description(without, able, balance="round-robin"))
     for _ in range(3):
         with RawClient(gateway.port) as old:
             old.send(OPENING)
@@ -378,7 +378,7 @@ def test_another_server_takes_what_one_does_not(start_gateway: Starter, peers: P
     assert len(able.calls) == 3
 
 
-def test_over_tls_it_goes_by_http_1(start_gateway: Starter, authority: Authority) -> None:
+def test_over_tls_it_goes_by_http_1(lend_gateway: Starter, authority: Authority) -> None:
     """A server that offers both protocols, and takes no WebSockets in the newer one."""
     context = authority.server_context(authority.issue("127.0.0.1"))
     agreed: list[str | None] = []
@@ -404,7 +404,7 @@ def test_over_tls_it_goes_by_http_1(start_gateway: Starter, authority: Authority
 
     context.set_alpn_protocols(["h2", "http/1.1"])
     with Both() as server:
-        gateway = start_gateway(description(server, tls={"ca": str(authority.ca)}))
+        gateway = lend_gateway(description(server, tls={"ca": str(authority.ca)}))
         with RawClient(gateway.port) as old, Http2Client(gateway.port) as client:
             old.send(OPENING)  # the first request: what the server takes is not known yet
             assert old.read(b"\r\n\r\n").startswith(b"HTTP/1.1 101 ")
@@ -420,12 +420,12 @@ def test_over_tls_it_goes_by_http_1(start_gateway: Starter, authority: Authority
 
 
 def test_a_server_that_refuses_http_1_has_the_outcome(
-    start_gateway: Starter, peers: Peers, authority: Authority
+    lend_gateway: Starter, peers: Peers, authority: Authority
 ) -> None:
     context = authority.server_context(authority.issue("127.0.0.1"))
     server = peers(settings={}, context=context)
     context.set_alpn_protocols(["h2"])
-    gateway = start_gateway(description(server, tls={"ca": str(authority.ca)}))
+    gateway = lend_gateway(description(server, tls={"ca": str(authority.ca)}))
     with Http2Client(gateway.port) as client:
         assert client.get("/").body == b"ok"
         stream, _ = opened(client)
@@ -434,9 +434,9 @@ def test_a_server_that_refuses_http_1_has_the_outcome(
 
 
 @needs("node")
-def test_node_as_the_server(start_gateway: Starter) -> None:
+def test_node_as_the_server(lend_gateway: Starter) -> None:
     with NodeServer("http2") as server:
-        gateway = start_gateway(description(server))
+        gateway = lend_gateway(description(server))
         with connect_websocket(
             f"ws://127.0.0.1:{gateway.port}/websocket", compression=None, max_size=None
         ) as websocket:
