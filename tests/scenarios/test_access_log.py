@@ -23,10 +23,10 @@ def lines(path: Path, count: int) -> list[str]:
     return path.read_text().splitlines()
 
 
-def test_json(start_gateway: Starter, start_servers: Servers, tmp_path: Path) -> None:
+def test_json(lend_gateway: Starter, start_servers: Servers, tmp_path: Path) -> None:
     path = tmp_path / "access.log"
     (server,) = start_servers("app1")
-    gateway = start_gateway({**site([server]), "access_log": {"path": str(path)}})
+    gateway = lend_gateway({**site([server]), "access_log": {"path": str(path)}})
     with RawClient(gateway.port) as client:
         port = client.socket.getsockname()[1]
         client.get("/bytes/10?q=1", 'User-Agent: a "b\\ \xe9', "Referer: http://x/", host="www.example.com")
@@ -51,10 +51,10 @@ def test_json(start_gateway: Starter, start_servers: Servers, tmp_path: Path) ->
     assert [(entry["status"], entry["request_bytes"]) for entry in entries[1:]] == [(200, 5), (400, 0), (499, 0)]
 
 
-def test_a_byte_is_escaped_wherever_it_stands(start_gateway: Starter, start_servers: Servers, tmp_path: Path) -> None:
+def test_a_byte_is_escaped_wherever_it_stands(lend_gateway: Starter, start_servers: Servers, tmp_path: Path) -> None:
     """Lines are written many bytes at a step: in every place of a step, and in what is left after the last."""
     path = tmp_path / "access.log"
-    gateway = start_gateway({**site(start_servers("app1")), "access_log": {"path": str(path)}})
+    gateway = lend_gateway({**site(start_servers("app1")), "access_log": {"path": str(path)}})
     agents = [("x" * at) + odd + ("y" * (length - at - 1)) for length in (1, 15, 16, 17, 40) for at in range(length)
               for odd in ('"', "\\", "\t", "\x80", "\xff")]  # fmt: skip
     with RawClient(gateway.port) as client:
@@ -67,9 +67,9 @@ def test_a_byte_is_escaped_wherever_it_stands(start_gateway: Starter, start_serv
     ("combined", r'127\.0\.0\.1 - - \[\d\d/\w{3}/20\d\d:\d\d:\d\d:\d\d \+0000\] "GET /bytes/10\?q=1 HTTP/1\.1" 200 10 "-" "a \\"b"'),
     ("{server}|{path}|{status}|{scheme}|{{x}}", r"app1\|/bytes/10\|200\|http\|\{x\}"),
 ])  # fmt: skip
-def test_other_formats(start_gateway: Starter, start_servers: Servers, tmp_path: Path, form: str, pattern: str) -> None:
+def test_other_formats(lend_gateway: Starter, start_servers: Servers, tmp_path: Path, form: str, pattern: str) -> None:
     path = tmp_path / "access.log"
-    gateway = start_gateway({**site(start_servers("app1")), "access_log": {"path": str(path), "format": form}})
+    gateway = lend_gateway({**site(start_servers("app1")), "access_log": {"path": str(path), "format": form}})
     with RawClient(gateway.port) as client:
         client.get("/bytes/10?q=1", 'User-Agent: a "b')
     assert re.fullmatch(pattern, lines(path, 1)[0])
@@ -85,8 +85,8 @@ def test_no_line_is_lost_when_the_gateway_stops(start_gateway: Starter, start_se
     assert len(path.read_text().splitlines()) == 2000
 
 
-def test_standard_output(start_gateway: Starter, start_servers: Servers) -> None:
-    gateway = start_gateway({**site(start_servers("app1")), "access_log": "-"})
+def test_standard_output(lend_gateway: Starter, start_servers: Servers) -> None:
+    gateway = lend_gateway({**site(start_servers("app1")), "access_log": "-"})
     with RawClient(gateway.port) as client:
         client.get("/bytes/1")
     eventually(lambda: gateway.output.count("\n") == 1, "the line")
