@@ -26,10 +26,10 @@ Servers = Callable[..., list[BackendServer]]
     ids=["uri-hash", "header"],
 )
 def test_the_same_key_goes_to_the_same_server_over_workers_and_reloads(
-    start_gateway: Starter, start_servers: Servers, balance: Any, requests: list[tuple[str, str]]
+    lend_gateway: Starter, start_servers: Servers, balance: Any, requests: list[tuple[str, str]]
 ) -> None:
     servers = start_servers("app1", "app2", "app3")
-    gateway = start_gateway(site(servers, workers=2, balance=balance))
+    gateway = lend_gateway(site(servers, workers=2, balance=balance))
 
     def homes() -> list[bytes]:
         found = []
@@ -48,8 +48,8 @@ def test_the_same_key_goes_to_the_same_server_over_workers_and_reloads(
     assert homes() == first
 
 
-def test_one_client_stays_with_one_server_by_source_hash(start_gateway: Starter, start_servers: Servers) -> None:
-    gateway = start_gateway(site(start_servers("app1", "app2", "app3"), workers=2, balance="source-hash"))
+def test_one_client_stays_with_one_server_by_source_hash(lend_gateway: Starter, start_servers: Servers) -> None:
+    gateway = lend_gateway(site(start_servers("app1", "app2", "app3"), workers=2, balance="source-hash"))
     bodies = set()
     for _ in range(10):
         with RawClient(gateway.port) as client:
@@ -57,11 +57,11 @@ def test_one_client_stays_with_one_server_by_source_hash(start_gateway: Starter,
     assert len(bodies) == 1
 
 
-def test_a_slow_server_gets_fewer_requests_by_measured_time(start_gateway: Starter, start_servers: Servers) -> None:
+def test_a_slow_server_gets_fewer_requests_by_measured_time(lend_gateway: Starter, start_servers: Servers) -> None:
     """Nobody says that app3 is slow."""
     with SwitchServer("app3") as slow:
         slow.work = (0.5, 200, ())
-        gateway = start_gateway(site([*start_servers("app1", "app2"), slow], workers=2, balance="measured"))
+        gateway = lend_gateway(site([*start_servers("app1", "app2"), slow], workers=2, balance="measured"))
         with Load(gateway.port, "/delay/0.01", clients=4) as load:
             load.wait_for(200)
             before = load.servers.copy()
@@ -72,11 +72,11 @@ def test_a_slow_server_gets_fewer_requests_by_measured_time(start_gateway: Start
     assert min(window["app1"], window["app2"]) > 2 * window["app3"]
 
 
-def test_a_server_that_fails_fast_does_not_attract_requests(start_gateway: Starter, start_servers: Servers) -> None:
+def test_a_server_that_fails_fast_does_not_attract_requests(lend_gateway: Starter, start_servers: Servers) -> None:
     servers = start_servers("app1", "app2")
     servers[1].kill()  # refuses in microseconds
     description = site(servers, workers=2, balance="measured", retries={"attempts": 0})
-    gateway = start_gateway(description)
+    gateway = lend_gateway(description)
     statuses = Counter[int]()
     lock = threading.Lock()
 
