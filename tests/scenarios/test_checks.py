@@ -25,8 +25,8 @@ def answered(gateway, count):
         return {client.get("/work").header("X-Server") for _ in range(count)}
 
 
-def test_status_out_of_range_takes_a_server_out_though_it_would_answer(servers, start_gateway):
-    gateway = start_gateway(site(servers, check=CHECK | {"expect": {"status": ["200-299", 304]}}))
+def test_status_out_of_range_takes_a_server_out_though_it_would_answer(servers, lend_gateway):
+    gateway = lend_gateway(site(servers, check=CHECK | {"expect": {"status": ["200-299", 304]}}))
     gateway.wait_for_log("server app/app3 is UP")
     assert answered(gateway, 9) == {"app1", "app2", "app3"}
     servers[0].status = 304
@@ -43,9 +43,9 @@ def test_status_out_of_range_takes_a_server_out_though_it_would_answer(servers, 
     assert answered(gateway, 9) == {"app1", "app2", "app3"}
 
 
-def test_body_must_match(servers, start_gateway):
+def test_body_must_match(servers, lend_gateway):
     servers[2].body = "warming up"
-    gateway = start_gateway(site(servers, check=CHECK | {"expect": {"body": "~^(fine|ok [0-9]+)$"}}))
+    gateway = lend_gateway(site(servers, check=CHECK | {"expect": {"body": "~^(fine|ok [0-9]+)$"}}))
     # The very first check decides.
     gateway.wait_for_log("server app/app3 is DOWN: HTTP_BODY after 1 failed check ")
     gateway.wait_for_log("server app/app1 is UP")
@@ -57,8 +57,8 @@ def test_body_must_match(servers, start_gateway):
     assert answered(gateway, 9) == {"app2", "app3"}
 
 
-def test_one_bad_check_is_not_enough(servers, start_gateway):
-    gateway = start_gateway(site(servers[:1], check=CHECK | {"fall": 2, "rise": 1}))
+def test_one_bad_check_is_not_enough(servers, lend_gateway):
+    gateway = lend_gateway(site(servers[:1], check=CHECK | {"fall": 2, "rise": 1}))
     gateway.wait_for_log("server app/app1 is UP")
     servers[0].once = [500, 200, 500]
     while servers[0].once:
@@ -69,10 +69,10 @@ def test_one_bad_check_is_not_enough(servers, start_gateway):
     assert "DOWN" not in gateway.log
 
 
-def test_tcp_check_follows_the_port(start_servers, start_gateway):
+def test_tcp_check_follows_the_port(start_servers, lend_gateway):
     servers = start_servers("app1", "app2")
     check = {"tcp": True, "interval": "100ms", "timeout": "5s", "rise": 2, "fall": 2}
-    gateway = start_gateway(site(servers, check=check))
+    gateway = lend_gateway(site(servers, check=check))
     gateway.wait_for_log("server app/app1 is UP")
     gateway.wait_for_log("server app/app2 is UP")
     with Load(gateway.port, clients=8) as load:
@@ -90,11 +90,11 @@ def test_tcp_check_follows_the_port(start_servers, start_gateway):
     assert load.failures == []
 
 
-def test_without_a_server_the_answer_is_503_with_retry_after_unless_there_is_a_backup(servers, start_gateway):
+def test_without_a_server_the_answer_is_503_with_retry_after_unless_there_is_a_backup(servers, lend_gateway):
     for server in servers:
         server.status = 500
     description = site(servers[:2], check=CHECK)
-    gateway = start_gateway(description)
+    gateway = lend_gateway(description)
     for server in servers[:2]:
         gateway.wait_for_log(f"server app/{server.name} is DOWN")
     with RawClient(gateway.port) as client:
