@@ -21,11 +21,11 @@ Stoppable = tuple[GatewayProcess, BackendServer, Log]
 
 @pytest.mark.parametrize("together", [True, False], ids=["in one packet", "after the answer"])
 def test_half_a_head_behind_a_good_request_is_told_so(
-    door: Door, start_gateway: Starter, start_servers: Servers, together: bool  # noqa: FBT001
+    door: Door, lend_gateway: Starter, start_servers: Servers, together: bool  # noqa: FBT001
 ) -> None:  # fmt: skip
     (server,) = start_servers("app1")
     site = door.site({"app": {"servers": [server.address]}}, port=free_port(), limits={"header_timeout": "300ms"})
-    gateway = start_gateway(site)
+    gateway = lend_gateway(site)
     good, half = b"GET /bytes/3 HTTP/1.1\r\nHost: a\r\n\r\n", b"GET /half HTTP/1.1\r\nHo"
     with door.beside(gateway), door.raw(gateway) as client:
         client.send(good + half if together else good)
