@@ -79,10 +79,10 @@ def check_answer(client: HalfClient, upload: Upload) -> None:
     assert client.read(b"POST " + upload.target).startswith(b"HTTP/1.1 200 OK\r\n")
 
 
-def test_while_they_wait_in_a_queue(door: Door, start_gateway: Starter) -> None:
+def test_while_they_wait_in_a_queue(door: Door, lend_gateway: Starter) -> None:
     with Holding() as recorder, ExitStack() as stack:
         app = {"servers": [{"address": recorder.address, "max_connections": 1}], "queue": {"timeout": "10s"}}
-        gateway = start_gateway(door.site({"app": app}, port=free_port()))
+        gateway = lend_gateway(door.site({"app": app}, port=free_port()))
         stack.enter_context(door.beside(gateway))
         first = stack.enter_context(door.raw(gateway))
         first.send(b"GET " + HELD + b"1 HTTP/1.1\r\nHost: a\r\n\r\n")
@@ -99,10 +99,10 @@ def test_while_they_wait_in_a_queue(door: Door, start_gateway: Starter) -> None:
         check(recorder, UPLOADS)
 
 
-def test_while_their_server_is_being_connected_to(door: Door, start_gateway: Starter) -> None:
+def test_while_their_server_is_being_connected_to(door: Door, lend_gateway: Starter) -> None:
     with ShutServer() as server, ExitStack() as stack:
         app = {"servers": [server.address], "timeouts": {"connect": "10s"}}
-        gateway = start_gateway(door.site({"app": app}, port=free_port()))
+        gateway = lend_gateway(door.site({"app": app}, port=free_port()))
         stack.enter_context(door.beside(gateway))
         clients = [stack.enter_context(door.half(gateway)) for _ in UPLOADS]
         for client, upload in zip(clients, UPLOADS, strict=True):
@@ -114,13 +114,13 @@ def test_while_their_server_is_being_connected_to(door: Door, start_gateway: Sta
         check(server, UPLOADS)
 
 
-def test_those_that_cannot_become_complete_any_more(door: Door, start_gateway: Starter, tmp_path: Path) -> None:
+def test_those_that_cannot_become_complete_any_more(door: Door, lend_gateway: Starter, tmp_path: Path) -> None:
     """Their clients end or leave while the server is being connected to: it gets none of them as a whole request."""
     log = Log(tmp_path)
     ways = (HalfClient.half_close_and_fin, HalfClient.fin, HalfClient.close, HalfClient.reset)
     with ShutServer() as server, ExitStack() as stack:
         app = {"servers": [server.address], "timeouts": {"connect": "10s"}}
-        gateway = start_gateway({**door.site({"app": app}, port=free_port()), "access_log": log.section})
+        gateway = lend_gateway({**door.site({"app": app}, port=free_port()), "access_log": log.section})
         stack.enter_context(door.beside(gateway))
         clients = [stack.enter_context(door.half(gateway)) for _ in ways]
         for client in clients:
