@@ -55,9 +55,9 @@ def begin(client: RawClient, servers: list[SwitchServer]) -> tuple[SwitchServer,
 
 
 def test_the_cookie_brings_the_client_back_and_the_server_sees_its_own(
-    start_gateway: Starter, servers: list[SwitchServer]
+    lend_gateway: Starter, servers: list[SwitchServer]
 ) -> None:
-    gateway = start_gateway(site(servers, workers=2, affinity=AFFINITY))
+    gateway = lend_gateway(site(servers, workers=2, affinity=AFFINITY))
     with RawClient(gateway.port) as client:
         home, value = begin(client, servers)
         for line in (f"JSESSIONID={value}", f"a=b; JSESSIONID={value};c=d", f"XJSESSIONID=1; JSESSIONID={value}"):
@@ -73,9 +73,9 @@ def test_the_cookie_brings_the_client_back_and_the_server_sees_its_own(
 
 
 def test_what_is_not_as_it_was_signed_leads_nowhere_but_loses_its_mark(
-    start_gateway: Starter, servers: list[SwitchServer]
+    lend_gateway: Starter, servers: list[SwitchServer]
 ) -> None:
-    gateway = start_gateway(site(servers, affinity=AFFINITY))
+    gateway = lend_gateway(site(servers, affinity=AFFINITY))
     with RawClient(gateway.port) as client:
         home, value = begin(client, servers)
         mark = value.partition("~")[0]
@@ -93,10 +93,10 @@ def test_what_is_not_as_it_was_signed_leads_nowhere_but_loses_its_mark(
 
 
 def test_a_session_whose_server_is_gone_moves_and_the_cookie_is_written_anew(
-    start_gateway: Starter, servers: list[SwitchServer]
+    lend_gateway: Starter, servers: list[SwitchServer]
 ) -> None:
     check = {"http": "/check", "interval": "100ms", "rise": 1, "fall": 1}
-    gateway = start_gateway(site(servers, affinity=AFFINITY, check=check))
+    gateway = lend_gateway(site(servers, affinity=AFFINITY, check=check))
     with RawClient(gateway.port) as client:
         home, value = begin(client, servers)
         home.status = 503
@@ -124,9 +124,9 @@ def test_a_session_whose_server_is_gone_moves_and_the_cookie_is_written_anew(
 
 
 def test_attributes_that_are_too_long_and_cookies_that_are_deleted(
-    start_gateway: Starter, servers: list[SwitchServer]
+    lend_gateway: Starter, servers: list[SwitchServer]
 ) -> None:
-    gateway = start_gateway(site(servers, affinity=AFFINITY))
+    gateway = lend_gateway(site(servers, affinity=AFFINITY))
     with RawClient(gateway.port) as client:
         long = "; Path=/" + "x" * 300
         for server in servers:
@@ -142,13 +142,13 @@ def test_attributes_that_are_too_long_and_cookies_that_are_deleted(
 
 
 def test_it_outlives_reloads_and_holds_at_other_gateways(
-    start_gateway: Starter, servers: list[SwitchServer], tmp_path: Path
+    lend_gateway: Starter, servers: list[SwitchServer], tmp_path: Path
 ) -> None:
     key = tmp_path / "affinity.key"
     key.touch(0o600)
     key.write_text("a key of this test alone, 0123456789")
     affinity = {**AFFINITY, "key_file": str(key)}
-    first = start_gateway(site(servers, affinity=affinity))
+    first = lend_gateway(site(servers, affinity=affinity))
     with RawClient(first.port) as client:
         home, value = begin(client, servers)
         first.write({**first.site, "backends": site(servers[::-1], affinity=affinity)["backends"]})
