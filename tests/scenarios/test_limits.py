@@ -73,8 +73,8 @@ def insist(port: int) -> RawClient:
     return served[0]
 
 
-def test_a_frontend_has_so_many_connections_and_no_more(start_gateway: Starter, start_servers: Servers) -> None:
-    gateway = start_gateway(limited(start_servers("app1"), connections=3))
+def test_a_frontend_has_so_many_connections_and_no_more(lend_gateway: Starter, start_servers: Servers) -> None:
+    gateway = lend_gateway(limited(start_servers("app1"), connections=3))
     with ExitStack() as stack:
         clients = [stack.enter_context(insist(gateway.port)) for _ in range(3)]
         assert turned_away(gateway.port)
@@ -105,9 +105,9 @@ def test_a_source_has_so_many_over_all_workers(start_gateway: Starter, start_ser
         eventually(lambda: not turned_away(gateway.port), "places to be free")
 
 
-def test_a_body_that_is_too_slow_in_all(start_gateway: Starter, start_servers: Servers) -> None:
+def test_a_body_that_is_too_slow_in_all(lend_gateway: Starter, start_servers: Servers) -> None:
     """A byte now and then is never silent for long; the rate over the whole ends it, ten seconds later at the earliest."""
-    gateway = start_gateway(limited(start_servers("app1"), body_rate="1000/s"))
+    gateway = lend_gateway(limited(start_servers("app1"), body_rate="1000/s"))
     with RawClient(gateway.port) as slow, RawClient(gateway.port) as steady:
         began = time.monotonic()
         for client in (slow, steady):
@@ -133,10 +133,10 @@ def test_a_body_that_is_too_slow_in_all(start_gateway: Starter, start_servers: S
             assert steady.socket.recv(1) == b"nothing"
 
 
-def test_proxies_name_the_client(start_gateway: Starter, start_servers: Servers) -> None:
+def test_proxies_name_the_client(lend_gateway: Starter, start_servers: Servers) -> None:
     description = site(start_servers("app1"))
     description["frontends"][0] |= {"proxy_protocol": True, "trusted_proxies": ["127.0.0.0/8"]}
-    gateway = start_gateway(description)
+    gateway = lend_gateway(description)
     v2 = b"\r\n\r\n\0\r\nQUIT\n\x21\x21\x00\x24" + bytes.fromhex("20010db8000000000000000000000007") * 2 + b"\0\1\0\1"
     headers = {
         b"PROXY TCP4 192.0.2.7 10.0.0.1 1 80\r\n": b"192.0.2.7",
@@ -157,11 +157,11 @@ def test_proxies_name_the_client(start_gateway: Starter, start_servers: Servers)
     gateway.wait_for_log("no PROXY header")
 
 
-def test_proxy_headers_come_before_tls(start_gateway: Starter, start_servers: Servers, authority: Authority) -> None:
+def test_proxy_headers_come_before_tls(lend_gateway: Starter, start_servers: Servers, authority: Authority) -> None:
     description = site(start_servers("app1"))
     tls = {"certificates": [authority.issue("localhost").as_site()]}
     description["frontends"][0] |= {"proxy_protocol": True, "trusted_proxies": ["127.0.0.0/8"], "tls": tls}
-    gateway = start_gateway(description)
+    gateway = lend_gateway(description)
     with socket.create_connection(("127.0.0.1", gateway.port), timeout=LIMIT) as plain:
         plain.sendall(b"PROXY TCP4 192.0.2.7 10.0.0.1 1 443\r\n")
         with authority.client_context().wrap_socket(plain, server_hostname="localhost") as secure:
@@ -172,10 +172,10 @@ def test_proxy_headers_come_before_tls(start_gateway: Starter, start_servers: Se
     assert b"X-Forwarded-For: 192.0.2.7\r\n" in data
 
 
-def test_untrusted_peers_cannot_name_another_client(start_gateway: Starter, start_servers: Servers) -> None:
+def test_untrusted_peers_cannot_name_another_client(lend_gateway: Starter, start_servers: Servers) -> None:
     description = site(start_servers("app1"))
     description["frontends"][0] |= {"proxy_protocol": True, "trusted_proxies": ["192.0.2.0/24"]}
-    gateway = start_gateway(description)
+    gateway = lend_gateway(description)
     with RawClient(gateway.port) as client:
         with suppress(ConnectionError):
             client.send(b"PROXY TCP4 192.0.2.7 10.0.0.1 1 80\r\nGET / HTTP/1.1\r\nHost: a\r\n\r\n")
