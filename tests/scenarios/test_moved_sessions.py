@@ -62,10 +62,10 @@ def closes(connection: socket.socket, _: bytes) -> None:
 
 @pytest.mark.parametrize("affinity", [COOKIE, LEARNED], ids=["signed", "learned"])
 def test_a_status_that_is_tried_elsewhere_moves_the_session(
-    start_gateway: Starter, servers: list[SwitchServer], affinity: dict[str, Any]
+    lend_gateway: Starter, servers: list[SwitchServer], affinity: dict[str, Any]
 ) -> None:
     setting(servers, affinity)
-    gateway = start_gateway(retrying(servers, affinity))
+    gateway = lend_gateway(retrying(servers, affinity))
     with RawClient(gateway.port) as client:
         home, pair = begin(client, servers)
         assert cookie(client.get("/shop", f"Cookie: {pair}")) is None
@@ -85,12 +85,12 @@ def test_a_status_that_is_tried_elsewhere_moves_the_session(
 
 
 @pytest.mark.parametrize("affinity", [COOKIE, LEARNED], ids=["signed", "learned"])
-def test_a_server_that_gives_no_answer_loses_the_session(start_gateway: Starter, affinity: dict[str, Any]) -> None:
+def test_a_server_that_gives_no_answer_loses_the_session(lend_gateway: Starter, affinity: dict[str, Any]) -> None:
     fields = b"Set-Cookie: SID=abc; Path=/shop\r\n" if "learn" in affinity else b""
     answer = b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\n%s\r\n"
     with RawServer(replies(answer % fields + b"1")) as one, RawServer(replies(answer % b"" + b"2")) as two:
         backend = {"servers": [one.address, two.address], "affinity": affinity, "balance": "round-robin"}
-        gateway = start_gateway({**site([]), "backends": {"app": backend}})
+        gateway = lend_gateway({**site([]), "backends": {"app": backend}})
         with RawClient(gateway.port) as client:
             first = client.get()
             assert first.body == b"1"
@@ -108,10 +108,10 @@ def test_a_server_that_gives_no_answer_loses_the_session(start_gateway: Starter,
 
 @pytest.mark.parametrize("affinity", [COOKIE, LEARNED], ids=["signed", "learned"])
 def test_a_session_does_not_move_for_an_answer_that_is_no_better(
-    start_gateway: Starter, servers: list[SwitchServer], affinity: dict[str, Any]
+    lend_gateway: Starter, servers: list[SwitchServer], affinity: dict[str, Any]
 ) -> None:
     setting(servers, affinity)
-    gateway = start_gateway(retrying(servers, affinity))
+    gateway = lend_gateway(retrying(servers, affinity))
     with RawClient(gateway.port) as client:
         home, pair = begin(client, servers)
         for server in servers:
@@ -125,9 +125,9 @@ def test_a_session_does_not_move_for_an_answer_that_is_no_better(
         assert (again.body, cookie(again)) == (home.name.encode(), None)
 
 
-def test_a_server_named_by_the_url_sets_no_cookie(start_gateway: Starter, servers: list[SwitchServer]) -> None:
+def test_a_server_named_by_the_url_sets_no_cookie(lend_gateway: Starter, servers: list[SwitchServer]) -> None:
     """The application writes its links: only it can name another."""
-    gateway = start_gateway(retrying(servers, {"url": "at"}))
+    gateway = lend_gateway(retrying(servers, {"url": "at"}))
     servers[0].work = BUSY
     with RawClient(gateway.port) as client:
         moved = client.get("/shop?at=app1")
@@ -135,10 +135,10 @@ def test_a_server_named_by_the_url_sets_no_cookie(start_gateway: Starter, server
         assert moved.body in (b"app2", b"app3")
 
 
-def test_a_protocol_that_is_switched_to_takes_the_session_along(start_gateway: Starter) -> None:
+def test_a_protocol_that_is_switched_to_takes_the_session_along(lend_gateway: Starter) -> None:
     with RawServer(replies(AGREED, keep=True)) as one, RawServer(replies(AGREED, keep=True)) as two:
         backend = {"servers": [one.address, two.address], "affinity": COOKIE, "balance": "round-robin"}
-        gateway = start_gateway({**site([]), "backends": {"app": backend}})
+        gateway = lend_gateway({**site([]), "backends": {"app": backend}})
 
         def upgrade(*fields: str) -> Response:
             with RawClient(gateway.port) as client:
@@ -171,7 +171,7 @@ class Gate:
         return script
 
 
-def test_a_session_that_has_waited_for_its_server_stays(start_gateway: Starter) -> None:
+def test_a_session_that_has_waited_for_its_server_stays(lend_gateway: Starter) -> None:
     """Through a reload with the servers in another order, too."""
     one, two = Gate(b"1"), Gate(b"2")
     for gate in (one, two):
@@ -182,7 +182,7 @@ def test_a_session_that_has_waited_for_its_server_stays(start_gateway: Starter) 
             for i, server in enumerate((first, second), 1)
         ]
         backend = {"servers": rows, "affinity": COOKIE, "balance": "round-robin", "queue": {"timeout": "15s"}}
-        gateway = start_gateway({**site([]), "backends": {"app": backend}})
+        gateway = lend_gateway({**site([]), "backends": {"app": backend}})
         with ExitStack() as stack:
             clients = [stack.enter_context(RawClient(gateway.port)) for _ in range(4)]
             pairs = {(answer := clients[0].get()).body: cookie(answer) for _ in range(2)}
