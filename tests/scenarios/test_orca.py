@@ -14,11 +14,11 @@ BUSY = ("Endpoint-Load-Metrics", "TEXT cpu_utilization=0.9, mem_utilization=0.1"
 IDLE = ("endpoint-load-metrics", 'JSON {"application_utilization": 0.1, "cpu_utilization": 0.9}')
 
 
-def test_traffic_follows_the_load_in_responses(start_gateway: Starter) -> None:
+def test_traffic_follows_the_load_in_responses(lend_gateway: Starter) -> None:
     with ExitStack() as stack:
         busy, idle = (stack.enter_context(SwitchServer(name)) for name in ("busy", "idle"))
         busy.work, idle.work = (0.04, 200, (BUSY,)), (0.04, 200, (IDLE,))
-        gateway = start_gateway(site([busy, idle], workers=2, balance="measured", agent={"orca": True}))
+        gateway = lend_gateway(site([busy, idle], workers=2, balance="measured", agent={"orca": True}))
         with RawClient(gateway.port) as client:
             for _ in range(4):
                 names = {name.lower() for name, _ in client.get("/work").fields}
@@ -35,10 +35,10 @@ def test_traffic_follows_the_load_in_responses(start_gateway: Starter) -> None:
         eventually(follows, "traffic to go to the idle server", 30.0)
 
 
-def test_rules_see_the_load_and_the_binary_form_is_taken_out(start_gateway: Starter) -> None:
+def test_rules_see_the_load_and_the_binary_form_is_taken_out(lend_gateway: Starter) -> None:
     with SwitchServer("app1") as server:
         server.work = (0.0, 200, (("endpoint-load-metrics-bin", "CTMzMzMzM+s/"), ("Endpoint-Load-Metricsx", "stays")))
-        gateway = start_gateway(site([server], agent={"orca": True, "stale_after": "60s"}))
+        gateway = lend_gateway(site([server], agent={"orca": True, "stale_after": "60s"}))
         gateway.write(
             {
                 **gateway.site,
@@ -58,8 +58,8 @@ def test_rules_see_the_load_and_the_binary_form_is_taken_out(start_gateway: Star
             eventually(lambda: client.get("/full").status == 418, "the load of 0.85 to be known")
 
 
-def test_without_orca_nothing_is_read_or_taken_out(start_gateway: Starter) -> None:
+def test_without_orca_nothing_is_read_or_taken_out(lend_gateway: Starter) -> None:
     with SwitchServer("app1") as server:
         server.work = (0.0, 200, (BUSY,))
-        with RawClient(start_gateway(site([server])).port) as client:
+        with RawClient(lend_gateway(site([server])).port) as client:
             assert client.get("/work").header(BUSY[0]) == BUSY[1]
