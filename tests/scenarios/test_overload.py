@@ -36,10 +36,10 @@ def outcomes(gateway: GatewayProcess) -> dict[str, int]:
 
 
 def test_servers_get_no_more_at_once_over_all_workers_and_the_rest_waits(
-    start_gateway: Starter, start_servers: Servers, tmp_path: Path
+    lend_gateway: Starter, start_servers: Servers, tmp_path: Path
 ) -> None:
     (server,) = start_servers("app1")
-    gateway = start_gateway(overloaded([server], workers=3, concurrency=2))
+    gateway = lend_gateway(overloaded([server], workers=3, concurrency=2))
     held = hold(gateway, server, 2)
     waiting = wait(gateway, *["X: 1"] * 3)
     assert server.count == 2
@@ -51,9 +51,9 @@ def test_servers_get_no_more_at_once_over_all_workers_and_the_rest_waits(
     eventually(lambda: concurrency(gateway)["in_flight"] == 0, "the counts to return")
 
 
-def test_the_limit_follows_the_time_of_answers(start_gateway: Starter, start_servers: Servers) -> None:
+def test_the_limit_follows_the_time_of_answers(lend_gateway: Starter, start_servers: Servers) -> None:
     servers = start_servers("app1")
-    gateway = start_gateway(overloaded(servers, workers=2, concurrency="auto"))
+    gateway = lend_gateway(overloaded(servers, workers=2, concurrency="auto"))
     assert concurrency(gateway) == {"limit": None, "why": "start", "base": None, "recent": None, "in_flight": 0}
     stop = threading.Event()
     found: Counter[int] = Counter()
@@ -82,11 +82,11 @@ def test_the_limit_follows_the_time_of_answers(start_gateway: Starter, start_ser
 
 
 def test_requests_that_wait_too_long_are_shed_with_retry_after(
-    start_gateway: Starter, start_servers: Servers, tmp_path: Path
+    lend_gateway: Starter, start_servers: Servers, tmp_path: Path
 ) -> None:
     (server,) = start_servers("app1")
     low = {"name": "low", "match": {"header": {"X-Class": "low"}}, "priority": 9}
-    gateway = start_gateway(overloaded([server], low, concurrency=1, target_delay="100ms"))
+    gateway = lend_gateway(overloaded([server], low, concurrency=1, target_delay="100ms"))
     held = hold(gateway, server, 1)
     began = time.monotonic()
     refused = ask(gateway, "/who", "X-Class: low")
@@ -101,9 +101,9 @@ def test_requests_that_wait_too_long_are_shed_with_retry_after(
     assert ask(gateway, "/who", "X-Class: low").status == 200
 
 
-def test_sources_take_turns(start_gateway: Starter, start_servers: Servers, tmp_path: Path) -> None:
+def test_sources_take_turns(lend_gateway: Starter, start_servers: Servers, tmp_path: Path) -> None:
     (server,) = start_servers("app1")
-    gateway = start_gateway(overloaded([server], concurrency=1, fair_by="header:X-Tenant"))
+    gateway = lend_gateway(overloaded([server], concurrency=1, fair_by="header:X-Tenant"))
     held = hold(gateway, server, 1)
     waiting = wait(gateway, *["X-Tenant: loud"] * 4, "X-Tenant: quiet", "X-Tenant: other", "X-Tenant: quiet")
     (tmp_path / "go").touch()
@@ -114,13 +114,13 @@ def test_sources_take_turns(start_gateway: Starter, start_servers: Servers, tmp_
 
 
 def test_a_full_queue_has_room_for_a_higher_class(
-    start_gateway: Starter, start_servers: Servers, tmp_path: Path
+    lend_gateway: Starter, start_servers: Servers, tmp_path: Path
 ) -> None:
     (server,) = start_servers("app1")
     high = {"name": "high", "match": {"header": {"X-Class": "high"}}, "priority": 1}
     description = overloaded([server], high, concurrency=1)
     description["backends"]["app"]["queue"] = {"limit": 2, "timeout": "30s"}
-    gateway = start_gateway(description)
+    gateway = lend_gateway(description)
     held = hold(gateway, server, 1)
     waiting = wait(gateway, "X: 0", "X: 1", "X-Class: high")
     assert waiting[1].response().status == 503
@@ -133,12 +133,12 @@ def test_a_full_queue_has_room_for_a_higher_class(
     assert outcomes(gateway) == {"ok": 3, "shed": 1, "queue_full": 1}
 
 
-def test_all_answers_of_a_class_share_its_bandwidth(start_gateway: Starter, start_servers: Servers) -> None:
+def test_all_answers_of_a_class_share_its_bandwidth(lend_gateway: Starter, start_servers: Servers) -> None:
     """Five answers of 100 KiB at 200 KiB/s take 2.5 s, whichever workers have them; the head start of each is paid for."""
     description = site(start_servers("app1"), 2)
     shared = {"name": "slow", "match": {"header": {"X-Slow": True}}, "total_bandwidth": "200KiB/s"}
     description["qos"] = {"classes": [shared]}
-    gateway = start_gateway(description)
+    gateway = lend_gateway(description)
     sizes: list[int] = []
 
     def fetch(*fields: str) -> None:
@@ -190,7 +190,7 @@ def test_new_connections_are_closed_while_memory_is_short(start_gateway: Starter
 
 
 def test_an_answer_is_passed_on_at_its_bandwidth_and_others_at_once(
-    start_gateway: Starter, start_servers: Servers
+    lend_gateway: Starter, start_servers: Servers
 ) -> None:
     description = site(start_servers("app1"), 1)
     description["qos"] = {"classes": [{"name": "slow", "match": {"header": {"X-Slow": True}}, "bandwidth": "200KiB/s"}]}
@@ -198,7 +198,7 @@ def test_an_answer_is_passed_on_at_its_bandwidth_and_others_at_once(
         {"match": {"path": "/chunked/"}, "bandwidth": "100KiB/s"},
         {"backend": "app"},
     ]
-    gateway = start_gateway(description)
+    gateway = lend_gateway(description)
 
     def took(path: str, *fields: str) -> float:
         began = time.monotonic()
