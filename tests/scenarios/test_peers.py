@@ -26,26 +26,27 @@ TEXT = "what compresses well, " * 1000
 
 
 @pytest.fixture
-def origin(start_servers, start_gateway):
+def origin(start_servers, lend_gateway):
     (server,) = start_servers("app1")
-    return start_gateway(site([server], workers=1)), server
+    return lend_gateway(site([server], workers=1)), server
 
 
 @pytest.fixture(params=["tcp", "unix", "http2"])
-def nginx(request, tmp_path, start_gateway):
-    http2 = request.param == "http2"
-    with Nginx(tmp_path, tmp_path / "nginx.sock" if request.param == "unix" else None, http2=http2) as server:
+def nginx(request, tmp_path, start_gateway, lend_gateway):
+    http2, unix = request.param == "http2", request.param == "unix"
+    with Nginx(tmp_path, tmp_path / "nginx.sock" if unix else None, http2=http2) as server:
         (server.files / "small.txt").write_text("small")
         (server.files / "text.txt").write_text(TEXT)
         (server.files / "large.bin").write_bytes(filler(LARGE))
+        description = site([server], workers=1, h2=http2)
         # As root, for the socket is in a directory of the test's own.
-        yield start_gateway(site([server], workers=1, h2=http2) | {"user": "root"}), server
+        yield start_gateway(description | {"user": "root"}) if unix else lend_gateway(description), server
 
 
 @pytest.fixture(params=["http", "http2"])
-def node(request, start_gateway):
+def node(request, lend_gateway):
     with NodeServer(request.param) as server:
-        yield start_gateway(site([server], workers=1, h2=request.param == "http2")), request.param
+        yield lend_gateway(site([server], workers=1, h2=request.param == "http2")), request.param
 
 
 # ----------------------------------------------------------------------------------------------------------- as clients
@@ -243,13 +244,25 @@ async def mirror(connection):
             await connection.send(message)
 
 
-@pytest.fixture
-async def websocket(start_gateway):
+@contextlib.asynccontextmanager
+async def before_mirror(start):
     async with serve(mirror, "127.0.0.1", 0, max_size=1 << 24) as server:
         address = "{}:{}".format(*server.sockets[0].getsockname())
         description = site([], workers=1)
         description["backends"]["app"]["servers"] = [{"name": "ws", "address": address}]
-        yield start_gateway(description)
+        yield start(description)
+
+
+@pytest.fixture
+async def websocket(lend_gateway):
+    async with before_mirror(lend_gateway) as gateway:
+        yield gateway
+
+
+@pytest.fixture
+async def fresh_websocket(start_gateway):
+    async with before_mirror(start_gateway) as gateway:
+        yield gateway
 
 
 async def test_websocket_messages_of_all_sizes(websocket):
@@ -283,19 +296,19 @@ async def test_many_websockets_at_once(websocket):
     await asyncio.gather(*(talk(number) for number in range(50)))
 
 
-async def test_websocket_outlives_reload_and_upgrade(websocket):
-    async with connect(websocket.url(scheme="ws")) as client:
+async def test_websocket_outlives_reload_and_upgrade(fresh_websocket):
+    async with connect(fresh_websocket.url(scheme="ws")) as client:
         await client.send("before")
         assert await client.recv() == "before"
-        await asyncio.to_thread(websocket.reload, websocket.site, "reloaded: version 2")
+        await asyncio.to_thread(fresh_websocket.reload, fresh_websocket.site, "reloaded: version 2")
         await client.send("after the reload")
         assert await client.recv() == "after the reload"
-        await asyncio.to_thread(websocket.upgrade)
+        await asyncio.to_thread(fresh_websocket.upgrade)
         await asyncio.sleep(1.5)  # longer than a draining worker's notice to silent clients
         await client.send("after the upgrade")
         assert await client.recv() == "after the upgrade"
-        assert websocket.process.poll() is None
-    assert await asyncio.to_thread(websocket.wait) == 0
+        assert fresh_websocket.process.poll() is None
+    assert await asyncio.to_thread(fresh_websocket.wait) == 0
 
 
 async def test_aiohttp_websocket(websocket):
