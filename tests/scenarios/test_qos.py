@@ -189,12 +189,12 @@ def test_a_delay_has_an_end(start_gateway: Starter, start_servers: Servers) -> N
 # ----------------------------------------------------------------------------------------------------------------- admit
 
 
-def test_a_class_that_is_never_admitted(start_gateway: Starter, start_servers: Servers) -> None:
+def test_a_class_that_is_never_admitted(lend_gateway: Starter, start_servers: Servers) -> None:
     (server,) = start_servers("app1")
     banned = {"name": "banned", "match": {"header": {"User-Agent": "~bot"}}, "admit": "never"}
     description = described([server], banned, {"name": "rest"})
     description["routes"] = [{"match": {"path": "/here"}, "respond": {"body": "here"}}, {"backend": "app"}]
-    gateway = start_gateway(description)
+    gateway = lend_gateway(description)
     assert ask(gateway, "/who", "User-Agent: a bot").status == 403
     assert ask(gateway, "/here", "User-Agent: a bot").status == 403
     assert ask(gateway, "/who", "User-Agent: a person").status == 200
@@ -239,11 +239,11 @@ def hold(gateway: GatewayProcess, server: BackendServer, count: int, field: str 
 
 
 def test_a_class_has_no_more_requests_at_servers_than_its_concurrency(
-    start_gateway: Starter, start_servers: Servers, tmp_path: Path
+    lend_gateway: Starter, start_servers: Servers, tmp_path: Path
 ) -> None:
     (server,) = start_servers("app1")
     few = {"name": "few", "match": {"header": {"X-Few": True}}, "concurrency": 2}
-    gateway = start_gateway(described([server], few, {"name": "rest"}, workers=3))
+    gateway = lend_gateway(described([server], few, {"name": "rest"}, workers=3))
     held = hold(gateway, server, 2, "X-Few: 1")
     assert of_class(gateway, "few")["in_flight"] == 2
     refused = ask(gateway, "/who", "X-Few: 1")
@@ -280,11 +280,11 @@ def order(server: BackendServer) -> list[int]:
 
 
 def test_a_class_at_its_concurrency_holds_up_no_other(
-    start_gateway: Starter, start_servers: Servers, tmp_path: Path
+    lend_gateway: Starter, start_servers: Servers, tmp_path: Path
 ) -> None:
     (server,) = start_servers("app1")
     few = {"name": "few", "match": {"header": {"X-Few": True}}, "priority": 0, "concurrency": 1}
-    gateway = start_gateway(queueing(server, 10, few, {"name": "rest"}))
+    gateway = lend_gateway(queueing(server, 10, few, {"name": "rest"}))
     held = hold(gateway, server, 1, "X-Few: 1")
     waiting = wait(gateway, "X-Few: 1", "X-Few: 1")
     assert ask(gateway).status == 200
@@ -296,14 +296,14 @@ def test_a_class_at_its_concurrency_holds_up_no_other(
 
 @pytest.mark.parametrize("workers", [1, 3])
 def test_of_those_that_wait_the_higher_priority_goes_first(
-    start_gateway: Starter, start_servers: Servers, tmp_path: Path, workers: int
+    lend_gateway: Starter, start_servers: Servers, tmp_path: Path, workers: int
 ) -> None:
     (server,) = start_servers("app1")
     classes = [
         {"name": "low", "match": {"header": {"X-Class": "low"}}, "priority": 9},
         {"name": "high", "match": {"header": {"X-Class": "high"}}, "priority": 1},
     ]
-    gateway = start_gateway(queueing(server, 1, *classes, workers=workers))
+    gateway = lend_gateway(queueing(server, 1, *classes, workers=workers))
     held = hold(gateway, server, 1)
     fields = ["X-Class: low", "X-Class: none", "X-Class: high", "X-Class: low", "X-Class: none", "X-Class: high"]
     waiting = wait(gateway, *fields)
@@ -315,14 +315,14 @@ def test_of_those_that_wait_the_higher_priority_goes_first(
 
 
 def test_an_unused_share_is_available_to_all_classes(
-    start_gateway: Starter, start_servers: Servers, tmp_path: Path
+    lend_gateway: Starter, start_servers: Servers, tmp_path: Path
 ) -> None:
     (server,) = start_servers("app1")
     classes = [
         {"name": "paying", "match": {"header": {"X-Class": "paying"}}, "priority": 9, "share": "50%"},
         {"name": "rest", "priority": 1},
     ]
-    gateway = start_gateway(queueing(server, 2, *classes, workers=2))
+    gateway = lend_gateway(queueing(server, 2, *classes, workers=2))
     held = hold(gateway, server, 2)  # both places: the share is idle
     waiting = wait(gateway, "X: 1", "X-Class: paying", "X: 1", "X-Class: paying")
     (tmp_path / "go").touch()
