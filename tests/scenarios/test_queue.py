@@ -25,9 +25,9 @@ def queueing(server: BackendServer, workers: int = 1, limit: int = 100, timeout:
     return {**site([], workers), "backends": {"app": {"servers": servers, "queue": queue, **backend}}}
 
 
-def test_requests_wait_for_room_over_all_workers(start_gateway: Starter, start_servers: Servers) -> None:
+def test_requests_wait_for_room_over_all_workers(lend_gateway: Starter, start_servers: Servers) -> None:
     (server,) = start_servers("app1")
-    gateway = start_gateway(queueing(server, workers=2))
+    gateway = lend_gateway(queueing(server, workers=2))
     statuses: list[int] = []
 
     def ask() -> None:
@@ -42,9 +42,9 @@ def test_requests_wait_for_room_over_all_workers(start_gateway: Starter, start_s
     assert statuses == [200] * 24
 
 
-def test_who_waits_longest_is_next(start_gateway: Starter, start_servers: Servers, tmp_path: Path) -> None:
+def test_who_waits_longest_is_next(lend_gateway: Starter, start_servers: Servers, tmp_path: Path) -> None:
     (server,) = start_servers("app1")
-    gateway = start_gateway(queueing(server))
+    gateway = lend_gateway(queueing(server))
     clients = [RawClient(gateway.port) for _ in range(6)]
     try:
         for i, client in enumerate(clients):  # the order of arrival is what this is about
@@ -59,10 +59,10 @@ def test_who_waits_longest_is_next(start_gateway: Starter, start_servers: Server
 
 
 def test_the_queue_has_an_end_in_length_and_in_time(
-    start_gateway: Starter, start_servers: Servers, tmp_path: Path
+    lend_gateway: Starter, start_servers: Servers, tmp_path: Path
 ) -> None:
     (server,) = start_servers("app1")
-    gateway = start_gateway(queueing(server, limit=1, timeout="2s"))
+    gateway = lend_gateway(queueing(server, limit=1, timeout="2s"))
     with RawClient(gateway.port) as first, RawClient(gateway.port) as second, RawClient(gateway.port) as third:
         first.send(b"GET /when/go HTTP/1.1\r\nHost: a\r\n\r\n")
         eventually(lambda: server.count == 1, "the first to arrive")
@@ -79,10 +79,10 @@ def test_the_queue_has_an_end_in_length_and_in_time(
 
 
 def test_the_end_of_the_queue_is_that_of_all_workers_together(
-    start_gateway: Starter, start_servers: Servers, tmp_path: Path
+    lend_gateway: Starter, start_servers: Servers, tmp_path: Path
 ) -> None:
     (server,) = start_servers("app1")
-    gateway = start_gateway(queueing(server, workers=2, limit=3))
+    gateway = lend_gateway(queueing(server, workers=2, limit=3))
     with ExitStack() as stack:
         clients = [stack.enter_context(RawClient(gateway.port)) for _ in range(13)]
         clients[0].send(b"GET /when/go HTTP/1.1\r\nHost: a\r\n\r\n")
@@ -96,11 +96,9 @@ def test_the_end_of_the_queue_is_that_of_all_workers_together(
     assert sorted(statuses) == [200] * 4 + [503] * 9
 
 
-def test_a_client_that_leaves_gives_up_its_place(
-    start_gateway: Starter, start_servers: Servers, tmp_path: Path
-) -> None:
+def test_a_client_that_leaves_gives_up_its_place(lend_gateway: Starter, start_servers: Servers, tmp_path: Path) -> None:
     (server,) = start_servers("app1")
-    gateway = start_gateway(queueing(server))
+    gateway = lend_gateway(queueing(server))
     with RawClient(gateway.port) as first:
         first.send(b"GET /when/go HTTP/1.1\r\nHost: a\r\n\r\n")
         eventually(lambda: server.count == 1, "the first to arrive")
@@ -115,9 +113,9 @@ def test_a_client_that_leaves_gives_up_its_place(
     assert server.count == 2
 
 
-def test_a_reload_loses_no_waiting_request(start_gateway: Starter, start_servers: Servers, tmp_path: Path) -> None:
+def test_a_reload_loses_no_waiting_request(lend_gateway: Starter, start_servers: Servers, tmp_path: Path) -> None:
     servers = start_servers("app1", "app2")
-    gateway = start_gateway(queueing(servers[0]))
+    gateway = lend_gateway(queueing(servers[0]))
     with RawClient(gateway.port) as first, RawClient(gateway.port) as second:
         first.send(b"GET /when/go HTTP/1.1\r\nHost: a\r\n\r\n")
         eventually(lambda: servers[0].count == 1, "the first to arrive")
