@@ -13,7 +13,7 @@ Starter = Callable[[Site], GatewayProcess]
 Servers = Callable[..., list[BackendServer]]
 
 
-def test_headers_change_both_ways(start_gateway: Starter, start_servers: Servers) -> None:
+def test_headers_change_both_ways(lend_gateway: Starter, start_servers: Servers) -> None:
     description = {**site(start_servers("app1")), "node": "gw7"}
     description["routes"] = [
         {"match": {"header": {"X-Test": "~^(?<word>[a-z]+)"}},
@@ -23,7 +23,7 @@ def test_headers_change_both_ways(start_gateway: Starter, start_servers: Servers
          "append_response_header": {"Set-Cookie": "seen=1"}},
         {"backend": "app"},
     ]  # fmt: skip
-    gateway = start_gateway(description)
+    gateway = lend_gateway(description)
     with RawClient(gateway.port) as client:
         answer = client.get(
             "/headers", "X-Test: abc 1", "Cookie: a=b", "Accept: text/html", "X-Item: mine", host="outer"
@@ -73,10 +73,10 @@ def test_rewrites_reach_the_server_and_answers_of_the_gateway_s_own_are_edited(
 
 
 def test_a_reload_brings_other_rules_to_the_next_request_of_a_connection(
-    start_gateway: Starter, start_servers: Servers
+    lend_gateway: Starter, start_servers: Servers
 ) -> None:
     description = site(start_servers("app1"))
-    gateway = start_gateway(description)
+    gateway = lend_gateway(description)
     with RawClient(gateway.port) as client:
         assert client.get("/bytes/3").body == b"abc"
         gateway.reload({**description, "routes": [{"match": {"path": "~ ^/b"}, "respond": {"status": 410}}]})
@@ -85,7 +85,7 @@ def test_a_reload_brings_other_rules_to_the_next_request_of_a_connection(
 
 
 def test_a_route_follows_the_state_of_the_backends(
-    start_gateway: Starter, start_servers: Servers, tmp_path: Path
+    lend_gateway: Starter, start_servers: Servers, tmp_path: Path
 ) -> None:
     one, two = start_servers("app1", "app2")
     check = {"http": "/", "interval": "50ms", "timeout": "5s", "rise": 1, "fall": 1}
@@ -96,7 +96,7 @@ def test_a_route_follows_the_state_of_the_backends(
         {"match": {"when": "load('app') >= 0.5"}, "respond": {"status": 503, "body": "full"}},
         {"backend": "app"},
     ]
-    gateway = start_gateway(description)
+    gateway = lend_gateway(description)
 
     def body() -> bytes:
         with RawClient(gateway.port) as client:
