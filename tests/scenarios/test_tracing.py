@@ -62,9 +62,9 @@ def lost(gateway: GatewayProcess) -> dict[str, int]:
     return dict(tracing(gateway)["lost"])
 
 
-def test_a_request_begins_a_trace(start_gateway: Starter, start_servers: Servers, collector: Collector) -> None:
+def test_a_request_begins_a_trace(lend_gateway: Starter, start_servers: Servers, collector: Collector) -> None:
     servers = start_servers("app1")
-    gateway = start_gateway(traced(servers, collector, service="shop", headers={"Authorization": "Bearer abc"}))
+    gateway = lend_gateway(traced(servers, collector, service="shop", headers={"Authorization": "Bearer abc"}))
     with RawClient(gateway.port) as client:
         response = client.get(
             "/echo?a=1", "User-Agent: x/1", "traceparent: no", "tracestate: a=b", host="www.example.com"
@@ -97,14 +97,14 @@ def test_a_request_begins_a_trace(start_gateway: Starter, start_servers: Servers
     assert collector.paths[0] == "/v1/traces"
 
 
-def test_a_trace_goes_on(start_gateway: Starter, start_servers: Servers, collector: Collector) -> None:
+def test_a_trace_goes_on(lend_gateway: Starter, start_servers: Servers, collector: Collector) -> None:
     """Of a trusted peer its sampling counts, of others the trace alone."""
     description = traced(start_servers("app1"), collector)
     behind = free_port()
     description["frontends"].append(
         {"name": "behind", "listen": f"127.0.0.1:{behind}", "trusted_proxies": ["127.0.0.1"]}
     )
-    gateway = start_gateway(description)
+    gateway = lend_gateway(description)
     for port, came, sampled in ((gateway.port, "00", True), (behind, "00", False), (behind, "01", True)):
         trace = os.urandom(16).hex()
         with RawClient(port) as client:
@@ -118,7 +118,7 @@ def test_a_trace_goes_on(start_gateway: Starter, start_servers: Servers, collect
     assert len({span.trace_id for span in collector.spans}) == 2
 
 
-def test_every_try_is_a_span(start_gateway: Starter, start_servers: Servers, collector: Collector) -> None:
+def test_every_try_is_a_span(lend_gateway: Starter, start_servers: Servers, collector: Collector) -> None:
     """The server that answers has the span of its own try as its parent."""
     (server,) = start_servers("app1")
     description = traced([server], collector)
@@ -126,7 +126,7 @@ def test_every_try_is_a_span(start_gateway: Starter, start_servers: Servers, col
         {"name": "dead", "address": f"127.0.0.1:{free_port()}"},
         {"name": "app1", "address": server.address, "backup": True},
     ]
-    gateway = start_gateway(description)
+    gateway = lend_gateway(description)
     with RawClient(gateway.port) as client:
         trace, parent, _ = context_of(client.get("/echo").body)
     request, first, second = spans(collector, trace, 3)
@@ -138,7 +138,7 @@ def test_every_try_is_a_span(start_gateway: Starter, start_servers: Servers, col
 
 
 def test_answers_of_the_gateway_are_spans_too(
-    start_gateway: Starter, start_servers: Servers, collector: Collector
+    lend_gateway: Starter, start_servers: Servers, collector: Collector
 ) -> None:
     description = traced(start_servers("app1"), collector)
     description["backends"]["dead"] = {"servers": [f"127.0.0.1:{free_port()}"]}
@@ -147,7 +147,7 @@ def test_answers_of_the_gateway_are_spans_too(
         {"match": {"path": "/dead"}, "backend": "dead"},
         {"backend": "app"},
     ]
-    gateway = start_gateway(description)
+    gateway = lend_gateway(description)
     with RawClient(gateway.port) as client:
         here, dead = client.get("/here"), client.get("/dead")
     (request,) = spans(collector, str(here.header("X-Request-ID")), 1)
@@ -157,8 +157,8 @@ def test_answers_of_the_gateway_are_spans_too(
     assert request.status.code == attempt.status.code == 2
 
 
-def test_a_share_is_sampled(start_gateway: Starter, start_servers: Servers, collector: Collector) -> None:
-    gateway = start_gateway(traced(start_servers("app1"), collector, "25%"))
+def test_a_share_is_sampled(lend_gateway: Starter, start_servers: Servers, collector: Collector) -> None:
+    gateway = lend_gateway(traced(start_servers("app1"), collector, "25%"))
     with RawClient(gateway.port) as client:
         flags = [context_of(client.get("/echo").body)[2] for _ in range(400)]
     assert 50 < flags.count("01") < 150
@@ -166,10 +166,10 @@ def test_a_share_is_sampled(start_gateway: Starter, start_servers: Servers, coll
 
 
 def test_tracing_comes_and_goes_with_a_reload(
-    start_gateway: Starter, start_servers: Servers, collector: Collector
+    lend_gateway: Starter, start_servers: Servers, collector: Collector
 ) -> None:
     servers = start_servers("app1")
-    gateway = start_gateway(site(servers))
+    gateway = lend_gateway(site(servers))
     with RawClient(gateway.port) as client:
         came = f"traceparent: 00-{TRACE}-{PARENT}-01"
         assert context_of(client.get("/echo", came).body) == (TRACE, PARENT, "01"), "without tracing it passes as it is"
