@@ -23,7 +23,7 @@ def behind(servers: list[BackendServer], **frontend: Any) -> dict[str, Any]:
 
 
 def test_each_client_is_one_wherever_it_is_looked_at(
-    start_gateway: Starter, start_servers: Servers, tmp_path: Path
+    lend_gateway: Starter, start_servers: Servers, tmp_path: Path
 ) -> None:
     description = behind(start_servers("app1"))
     description["access_log"] = {
@@ -33,7 +33,7 @@ def test_each_client_is_one_wherever_it_is_looked_at(
         {"match": {"source": "192.0.2.0/24"}, "respond": {"status": 200, "body": "inside"}},
         {"set_header": {"X-Client": "{client} {scheme}"}, "backend": "app"},
     ]
-    gateway = start_gateway(description)
+    gateway = lend_gateway(description)
     with RawClient(gateway.port) as client:
         port = client.socket.getsockname()[1]
         assert client.get("/1", "X-Forwarded-For: 192.0.2.7:51234").body == b"inside"
@@ -49,8 +49,8 @@ def test_each_client_is_one_wherever_it_is_looked_at(
     ]  # fmt: skip
 
 
-def test_client_from_names_the_field(start_gateway: Starter, start_servers: Servers) -> None:
-    gateway = start_gateway(behind(start_servers("app1"), client_from="CF-Connecting-IP"))
+def test_client_from_names_the_field(lend_gateway: Starter, start_servers: Servers) -> None:
+    gateway = lend_gateway(behind(start_servers("app1"), client_from="CF-Connecting-IP"))
     with RawClient(gateway.port) as client:
         head = client.get("/headers", "CF-Connecting-IP: 192.0.2.7", "X-Forwarded-For: 6.6.6.6").body
         assert b"\r\nCF-Connecting-IP: 192.0.2.7\r\n" in head
@@ -64,14 +64,14 @@ def test_client_from_names_the_field(start_gateway: Starter, start_servers: Serv
 
 @pytest.mark.parametrize("trusted", [True, False])
 def test_a_trusted_proxy_is_not_one_source(
-    start_gateway: Starter,
+    lend_gateway: Starter,
     start_servers: Servers,
     trusted: bool,  # noqa: FBT001
 ) -> None:
     description = behind(start_servers("app1"), limits={"connections_per_source": 3})
     if not trusted:
         del description["frontends"][0]["trusted_proxies"]
-    gateway = start_gateway(description)
+    gateway = lend_gateway(description)
     served = 0
     with ExitStack() as stack:
         for number in range(8):
