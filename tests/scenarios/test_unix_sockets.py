@@ -77,7 +77,7 @@ def test_tls(start_gateway: Starter, start_servers: Servers, authority: Authorit
     assert "\nX-Forwarded-Proto: https\n" in head
 
 
-def test_client_there_has_no_address(start_gateway: Starter, start_servers: Servers, path: str) -> None:
+def test_client_there_has_no_address(lend_gateway: Starter, start_servers: Servers, path: str) -> None:
     description = {
         **described(start_servers("app1"), path),
         "routes": [
@@ -85,7 +85,7 @@ def test_client_there_has_no_address(start_gateway: Starter, start_servers: Serv
             {"backend": "app"},
         ],
     }
-    gateway = start_gateway(description)
+    gateway = lend_gateway(description)
     with RawClient(gateway.port) as client:
         assert client.get().status == 403
     with RawClient(path) as client:
@@ -185,11 +185,11 @@ def test_what_a_killed_gateway_left_is_replaced(start_gateway: Starter, start_se
         assert client.get().status == 200
 
 
-def test_what_is_in_use_is_refused(start_gateway: Starter, start_servers: Servers, path: str) -> None:
+def test_what_is_in_use_is_refused(lend_gateway: Starter, start_servers: Servers, path: str) -> None:
     without = site(start_servers("app1"))
     both = copy.deepcopy(without)
     both["frontends"].append({"listen": f"unix:{path}"})
-    gateway = start_gateway(without)
+    gateway = lend_gateway(without)
     with socket.socket(socket.AF_UNIX) as other:
         other.bind(path)
         other.listen()
@@ -204,7 +204,7 @@ def test_what_is_in_use_is_refused(start_gateway: Starter, start_servers: Server
 
 
 def test_proxies_there_are_believed_if_the_site_says_so(
-    start_gateway: Starter, start_servers: Servers, path: str
+    lend_gateway: Starter, start_servers: Servers, path: str
 ) -> None:
     description = described(start_servers("app1"), path)
     description["frontends"][0]["trusted_proxies"] = ["unix"]
@@ -212,7 +212,7 @@ def test_proxies_there_are_believed_if_the_site_says_so(
         {"match": {"source": "192.0.2.0/24"}, "respond": {"status": 410}},
         {"backend": "app"},
     ]
-    gateway = start_gateway(description)
+    gateway = lend_gateway(description)
     with RawClient(path) as client:
         assert client.get("/headers", "X-Forwarded-For: 192.0.2.7").status == 410
         head = client.get("/headers", "X-Forwarded-For: 198.51.100.7", "X-Forwarded-Proto: https").body
