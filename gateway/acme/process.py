@@ -100,10 +100,10 @@ class AcmeProcess(LoopChild):
             self._socket = next(iter(new.values()))
             if self._locked:
                 await self._gateways.listen(self._socket)
-        self._use(update.packed.snapshot)
+        self._use(update.snapshot)
         self._news.set()
         self._post()
-        self.ready(update.packed.snapshot.version)
+        self.ready(self._snapshot.version)
 
     def drain(self, seconds: float) -> None:  # noqa: ARG002 - an order is begun anew by the next process
         """End."""

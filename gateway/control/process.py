@@ -111,7 +111,7 @@ class ControlProcess(LoopChild):
     async def go_over(self, update: Update) -> None:
         """Switch to another snapshot, and to other sockets."""
         self._pairs = _opened(update.vault)
-        await self._use(update.packed.snapshot, update.named())
+        await self._use(update.snapshot, update.named())
 
     def drain(self, seconds: float) -> None:  # noqa: ARG002 - nothing here takes long
         """End."""

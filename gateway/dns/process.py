@@ -136,12 +136,12 @@ class DnsProcess(LoopChild):
             gone.append(sock)
         for sock in gone:
             sock.close()
-        await self._use(update.packed.snapshot)
+        await self._use(update.snapshot)
         for name, place in update.new:
             self._listen(name, *place)
         if update.new:
             self._datagrams.serve(self._udp.values())
-        self.ready(update.packed.snapshot.version)
+        self.ready(self._snapshot.version)
 
     def drain(self, seconds: float) -> None:
         """Answer what has come, let TCP connections end, and end; a connection has LAST for a query in any case."""

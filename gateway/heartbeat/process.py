@@ -407,7 +407,7 @@ class Heartbeat(Child):
 
     def apply(self, update: Update) -> None:
         """Use another snapshot to judge this gateway; the cluster is the same."""
-        before, self._snapshot = self._snapshot.overrides.node, update.packed.snapshot
+        before, self._snapshot = self._snapshot.overrides.node, update.snapshot
         if self._snapshot.overrides.node != before:
             self.node.set_admin_state(self._wanted(), clock())
             self._act()

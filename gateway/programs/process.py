@@ -58,7 +58,7 @@ class ProgramsProcess(LoopChild):
 
     async def go_over(self, update: Update) -> None:
         """Run the programs of another snapshot. For one whose files have changed another one takes what waits."""
-        self._snapshot = update.packed.snapshot
+        self._snapshot = update.snapshot
         self._use(self._snapshot.programs)
         self.ready(self._snapshot.version)
 

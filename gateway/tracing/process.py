@@ -78,7 +78,7 @@ class TracingProcess(LoopChild):
 
     async def go_over(self, update: Update) -> None:
         """Work by another snapshot: what waits goes to the collector that this one names."""
-        self._snapshot = update.packed.snapshot
+        self._snapshot = update.snapshot
         self.ready(self._snapshot.version)
 
     def drain(self, seconds: float) -> None:  # noqa: ARG002 - `close` sends what waits
