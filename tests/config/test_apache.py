@@ -52,7 +52,7 @@ def read(name: str) -> bytes:
     ('<If "%{REQUEST_STATUS} == \'200\'">\n</If>', 1, "the answer is not known yet; only the expr= of a Header can"),
     ("JkMount /x worker", 1, "JkMount is not supported: write ProxyPass PATH URL to the server's HTTP port"),
     ("RewriteMap m prg:", 1, "prg: takes the path of a program"),
-    ("RewriteMap m prg:/bin/cat nobody:nogroup", 1, "take out nobody:nogroup: a program of a map runs as the user of the"),
+    ("RewriteMap m prg:/bin/cat nobody:nogroup", 1, "take out nobody:nogroup: programs of maps run as the account that `user`"),
     ("RewriteMap m dbd:select", 1, "no database is asked while a request waits: write the result of the query to a text"),
     ("RewriteMap m dbm=db:/m.dbm", 1, "and this is dbm=db: write its entries to a text file for txt:FILE, or by httxt2dbm"),
     ("RewriteMap m dbm:m", 1, "m.pag is no SDBM file with entries: write its entries to a text file for txt:FILE, or by"),
