@@ -2,7 +2,7 @@
 
     python .ci/containers.py [--compose PODMAN_COMPOSE]
 
-As root, with podman, crun, netavark, aardvark-dns and mmdebstrap. The images that the Dockerfile and compose.yaml begin
+As root, with podman, runc, netavark, aardvark-dns and mmdebstrap. The images that the Dockerfile and compose.yaml begin
 with are made here, of roots of Debian 13, so no registry is asked. All that podman writes is in a directory that is
 removed in the end. With --compose (the program podman-compose), the farm of conf/docker/compose.yaml is started as
 well, asked by its shared address, and loses a gateway.
@@ -11,6 +11,7 @@ well, asked by its shared address, and loses a gateway.
 import contextlib
 import json
 import os
+import resource
 import secrets
 import shutil
 import subprocess
@@ -35,6 +36,14 @@ SHARED = ("172.28.0.10", "172.28.0.20")
 SECONDS = 60.0
 
 
+def own_limits():
+    """The limits of this process that podman sets in containers: (soft, hard) by their names."""
+    return {
+        "nofile": resource.getrlimit(resource.RLIMIT_NOFILE),
+        "nproc": resource.getrlimit(resource.RLIMIT_NPROC),
+    }
+
+
 class Podman:
     """The program with its files in a directory of ours."""
 
@@ -43,9 +52,14 @@ class Podman:
         self.program.parent.mkdir()
         options = ["--root", place / "storage", "--runroot", place / "run", "--storage-driver", "vfs"]
         options += ["--cgroup-manager", "cgroupfs", "--events-backend", "file"]
+        options += ["--runtime", shutil.which("runc", path="/usr/sbin:/usr/bin")]  # crun refuses mixed cgroups
         words = " ".join(map(str, options))
         settings = place / "containers.conf"
-        settings.write_text('[network]\nnetwork_backend = "netavark"\n')
+        # Podman would raise the limits, which takes a right that root does not have on every machine.
+        limits = [f"{name}={soft}:{hard}" for name, (soft, hard) in own_limits().items()]
+        settings.write_text(
+            f'[network]\nnetwork_backend = "netavark"\n[containers]\ndefault_ulimits = {json.dumps(limits)}\n'
+        )
         self.program.write_text(f'#!/bin/sh\nCONTAINERS_CONF={settings} exec /usr/bin/podman {words} "$@"\n')
         self.program.chmod(0o755)
         self.path = f"{self.program.parent}:{os.environ['PATH']}"
@@ -101,7 +115,7 @@ def trial(podman, place):
     """Run a container: it answers, is healthy, reloads, and ends when it is told to. Raises CalledProcessError."""
     site = place / "site.yaml"
     site.write_text(SITE)
-    options = ["--detach", "--name", NAME, "--network", "host", "--cgroups", "disabled", "--ulimit", "host"]
+    options = ["--detach", "--name", NAME, "--network", "host"]
     podman.run("run", *options, "-v", f"{site}:/etc/gateway/site.yaml:ro", IMAGE)
     try:
         until(lambda: answer("http://127.0.0.1:8642/hello") == "hello\n", "an answer of the container")
