@@ -23,6 +23,7 @@ from gateway.acme.authority import Proof
 from gateway.acme.state import State, Unusable, as_json, digest, parsed
 from gateway.load.refusals import Refusals
 from gateway.secrets.keys import derive
+from gateway.system import plain_json
 
 TIMEOUT: Final = 5.0
 """Seconds for an exchange,"""
@@ -240,11 +241,11 @@ class Gateways:
 def _hello(text: bytes) -> tuple[str, str, tuple[Proof, ...]]:
     """A gateway's name, the digest of its state, and its challenges. Raises Refused."""
     try:
-        match json.loads(text):
+        match plain_json.parse(text):
             case {"node": str(node), "state": str(state), "proofs": list(proofs)} if len(proofs) <= PROOFS:
                 found = [(one["key"], one["text"], one["cert"]) for one in proofs]
                 if all(isinstance(part, str) for one in found for part in one):
                     return node, state, tuple(Proof(*one) for one in found)
-    except (ValueError, RecursionError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError):
         pass
     raise Refused("its message is not of this version")

@@ -22,6 +22,7 @@ from aiohttp import web, web_protocol
 from gateway.admin.access import JSON, UNKNOWN, Access, Caller, from_elsewhere, is_json, is_local
 from gateway.admin.tls import Context, Peer, peer_of
 from gateway.config.admin import AccessRole
+from gateway.system import plain_json
 from loadagent.log_throttle import LogThrottle
 from loadagent.printable import printable
 
@@ -353,8 +354,8 @@ async def _body(request: web.BaseRequest) -> dict[str, Any]:
     except web.RequestPayloadError:  # such as chunks without a size
         raise BadRequest("the body is not framed as HTTP/1.1 says (RFC 9112 section 7.1)") from None
     try:
-        found = json.loads(text or b"{}")
-    except (ValueError, RecursionError):
+        found = plain_json.parse(text or b"{}")
+    except ValueError:
         raise BadRequest("the body is not JSON") from None
     if not isinstance(found, dict):
         raise BadRequest("the body must be a JSON object")

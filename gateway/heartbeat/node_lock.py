@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from gateway.heartbeat.handover import MAX_BYTES
-from gateway.system import private_socket
+from gateway.system import plain_json, private_socket
 
 log = logging.getLogger(__name__)
 
@@ -221,8 +221,8 @@ def _ask(directory: Path, terms: bytes, parent: int) -> Handover | None:
                 os.set_inheritable(descriptor, False)  # noqa: FBT003 - the os module's own signature
             try:
                 lock, deadlines, *sockets = descriptors
-                return Handover(json.loads(data), lock, deadlines, tuple(sockets))
-            except (ValueError, RecursionError):  # the other process has ended, or is broken
+                return Handover(plain_json.parse(data), lock, deadlines, tuple(sockets))
+            except ValueError:  # the other process has ended, or is broken
                 for descriptor in descriptors:
                     os.close(descriptor)
                 return None

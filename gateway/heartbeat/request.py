@@ -5,13 +5,13 @@ program's arguments and variables come from a fixed list, so that no variable th
 agent interprets (BASH_ENV, LD_PRELOAD, OCF_FUNCTIONS_DIR) can ever be set.
 """
 
-import json
 from collections.abc import Collection
 from typing import Annotated, Final, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 from gateway.heartbeat.jobs import Run
+from gateway.system import plain_json
 
 MAX_REQUEST: Final = 16 * 1024
 """Bytes; the longest valid request takes a quarter of it."""
@@ -89,7 +89,7 @@ class Request(BaseModel):
 def number_of(message: bytes) -> int | None:
     """The number of a refused request, so that its sender does not wait for the result; None if it has none."""
     try:
-        number = json.loads(message)["number"]
-    except (ValueError, TypeError, KeyError, RecursionError):
+        number = plain_json.parse(message)["number"]
+    except (ValueError, TypeError, KeyError):
         return None
     return number if type(number) is int and 0 <= number < 2**63 else None

@@ -21,6 +21,7 @@ from collections.abc import Iterator
 from typing import Any, Final
 
 from gateway.process.mapping import map_shared
+from gateway.system import plain_json
 
 SIZE: Final = 1 << 18
 """Bytes; a text that does not fit is not said."""
@@ -96,8 +97,8 @@ class Bulletin:
 
 def _object(text: bytes) -> dict[str, Any] | None:
     try:
-        found = json.loads(text)
-    except (ValueError, RecursionError):
+        found = plain_json.parse(text)
+    except ValueError:
         return None
     return found if isinstance(found, dict) else None
 

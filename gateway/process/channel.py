@@ -22,6 +22,7 @@ from gateway.config.discovery import Found
 from gateway.config.model import Route
 from gateway.config.snapshot import Snapshot
 from gateway.process.tail import Wanted
+from gateway.system import plain_json
 
 HEADER: Final = struct.Struct("!QH")
 """Of an order: length of the pickled message in bytes, number of descriptors."""
@@ -321,7 +322,7 @@ def _text(report: Report) -> bytes:
 def _parsed(text: bytes) -> Report:
     """The report in `text`. Raises BadReport; its text quotes nothing of a child's at length."""
     try:
-        said = json.loads(text)
+        said = plain_json.parse(text)
         match said:
             case {"ready": int(version)} if len(said) == 1 and type(version) is int and 0 < version <= MAX_VERSION:
                 return Ready(version)
@@ -330,7 +331,7 @@ def _parsed(text: bytes) -> Report:
                     return Command(number, command)
             case {"discovered": rows} if len(said) == 1:
                 return Discovered(discovery.found(rows))
-    except (ValueError, RecursionError) as error:
+    except ValueError as error:
         raise BadReport(f"{type(error).__name__}, in {len(text)} bytes") from None
     raise BadReport(f"{len(text)} bytes that are neither")
 

@@ -24,6 +24,7 @@ from gateway.config.expression import Expression, Node, parse
 from gateway.config.problem import Fault, suggest
 from gateway.outcome import OUTCOMES
 from gateway.process.tail_limits import MOST_FOLLOWED
+from gateway.system import plain_json
 
 _OF_SITE: Final = {"load", "up", "sessions", "site_load", "map"}
 _NAMES: Final = [name for name, _, _ in OUTCOMES]
@@ -51,8 +52,8 @@ class Wanted:
     def parse(cls, text: str) -> Self:
         """Read what an operator sent. Raises ValueError, with a sentence for the operator."""
         try:
-            said = json.loads(text)
-        except (ValueError, RecursionError):
+            said = plain_json.parse(text)
+        except ValueError:
             raise ValueError("what tail is to follow is not JSON") from None
         if not isinstance(said, dict) or not said.keys() <= _KEYS:
             raise ValueError(f"what tail is to follow is not an object with some of: {', '.join(sorted(_KEYS))}")

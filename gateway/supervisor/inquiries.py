@@ -25,6 +25,7 @@ from gateway.process.helper import Confine, Task, Write, start_helper
 from gateway.supervisor import past, posted_site
 from gateway.supervisor.configuration import Configuration
 from gateway.supervisor.posted_site import PostedSite
+from gateway.system import plain_json
 
 INQUIRIES: Final = ("explain", "tests", "site", "check")
 """Words of gateway/explain/inquiry.py."""
@@ -162,7 +163,7 @@ def _prepare_to_look_back(word: str, argument: str, path: Path) -> Task:
 def _answer(said: bytes) -> dict[str, Any]:
     """What a process has said, which may be compromised: an object, or an error."""
     try:
-        found = json.loads(said)
-    except (ValueError, RecursionError):
+        found = plain_json.parse(said)
+    except ValueError:
         found = None
     return found if isinstance(found, dict) else {"error": "the process broke off; see the gateway's log"}

@@ -17,6 +17,7 @@ from gateway.hardening import account, roles
 from gateway.hardening.account import Account
 from gateway.hardening.confinement import Bounds, settle
 from gateway.process.helper import Confine, Task, Write, run_helper
+from gateway.system import plain_json
 
 DEADLINE: Final = 2.0
 """Seconds for all questions; what is not answered by then, control finds out."""
@@ -101,7 +102,7 @@ def _lines(text: bytes) -> list[Any]:
     for line in text.splitlines(keepends=True):
         if line.endswith(b"\n"):
             try:
-                found.append(json.loads(line))
-            except (ValueError, RecursionError):
+                found.append(plain_json.parse(line))
+            except ValueError:
                 continue
     return found

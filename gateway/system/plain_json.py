@@ -7,7 +7,7 @@ DEEPEST: Final = 64
 """Levels; what a gateway says has ten."""
 
 
-def parse(text: bytes | str) -> Any:
+def parse(text: bytes | bytearray | str) -> Any:
     """The value of a text. Raises ValueError."""
     try:
         value = json.loads(text)

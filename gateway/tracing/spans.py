@@ -4,7 +4,6 @@ A request is a span of kind SERVER, and each try at a server a span of kind CLIE
 OpenTelemetry's semantic conventions for HTTP (1.23 and later), and gateway.* for what these have no word for.
 """
 
-import json
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
@@ -18,6 +17,7 @@ from opentelemetry.proto.resource.v1.resource_pb2 import Resource
 from opentelemetry.proto.trace.v1.trace_pb2 import ResourceSpans, ScopeSpans, Span, Status
 
 from gateway import __version__
+from gateway.system import plain_json
 
 SAMPLED: Final = 1
 _METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "DELETE", "CONNECT", "OPTIONS", "TRACE", "PATCH", "QUERY"})
@@ -171,8 +171,8 @@ def _value(value: float | str) -> AnyValue:
 
 def _object(line: bytes) -> dict[str, Any]:
     try:
-        said = json.loads(line)
-    except (ValueError, RecursionError):
+        said = plain_json.parse(line)
+    except ValueError:
         raise Malformed("a line that is not JSON") from None
     if not isinstance(said, dict):
         raise Malformed("a line that is no object")
