@@ -11,7 +11,6 @@ well, asked by its shared address, and loses a gateway.
 import contextlib
 import json
 import os
-import resource
 import secrets
 import shutil
 import subprocess
@@ -34,14 +33,13 @@ routes: [{match: {path: /hello}, respond: {body: "hello\\n"}}, {backend: app}]
 SHARED = ("172.28.0.10", "172.28.0.20")
 """Of compose.yaml; the second one is for the web servers alone."""
 SECONDS = 60.0
-
-
-def own_limits():
-    """The limits of this process that podman sets in containers: (soft, hard) by their names."""
-    return {
-        "nofile": resource.getrlimit(resource.RLIMIT_NOFILE),
-        "nproc": resource.getrlimit(resource.RLIMIT_NPROC),
-    }
+SETTINGS = """\
+[network]
+network_backend = "netavark"
+[containers]
+# Podman would raise the limits, which takes a right that root does not have on every machine.
+default_ulimits = ["nofile=8192:8192", "nproc=8192:8192"]
+"""
 
 
 class Podman:
@@ -55,11 +53,7 @@ class Podman:
         options += ["--runtime", shutil.which("runc", path="/usr/sbin:/usr/bin")]  # crun refuses mixed cgroups
         words = " ".join(map(str, options))
         settings = place / "containers.conf"
-        # Podman would raise the limits, which takes a right that root does not have on every machine.
-        limits = [f"{name}={soft}:{hard}" for name, (soft, hard) in own_limits().items()]
-        settings.write_text(
-            f'[network]\nnetwork_backend = "netavark"\n[containers]\ndefault_ulimits = {json.dumps(limits)}\n'
-        )
+        settings.write_text(SETTINGS)
         self.program.write_text(f'#!/bin/sh\nCONTAINERS_CONF={settings} exec /usr/bin/podman {words} "$@"\n')
         self.program.chmod(0o755)
         self.path = f"{self.program.parent}:{os.environ['PATH']}"

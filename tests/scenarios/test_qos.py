@@ -265,11 +265,18 @@ def queueing(server: BackendServer, places: int, *classes: dict[str, Any], worke
     return description
 
 
+def queued(gateway: GatewayProcess) -> int:
+    """How many requests wait."""
+    return sum(backend["queued"] for backend in gateway.status()["backends"])
+
+
 def wait(gateway: GatewayProcess, *fields: str) -> list[RawClient]:
-    """A client for each field, whose requests wait: they have been read, in this order."""
+    """A client for each field, whose requests have begun to wait in this order."""
     clients = [RawClient(gateway.port) for _ in fields]
+    before = queued(gateway)
     for i, (client, field) in enumerate(zip(clients, fields, strict=True)):
-        send_and_wait(client.socket, f"GET /who?{i} HTTP/1.1\r\nHost: a\r\n{field}\r\n\r\n".encode())
+        client.send(f"GET /who?{i} HTTP/1.1\r\nHost: a\r\n{field}\r\n\r\n".encode())
+        eventually(lambda i=i: queued(gateway) == before + i + 1, "it to wait")  # type: ignore[misc]
     return clients
 
 
