@@ -123,7 +123,7 @@ def test_a_broken_file_leaves_the_certificate_as_it_was_and_says_so(
 
 
 def test_a_file_that_the_site_names_is_watched_as_well(
-    start_gateway: Starter, start_servers: Servers, authority: Authority, tmp_path: Path
+    lend_gateway: Starter, start_servers: Servers, authority: Authority, tmp_path: Path
 ) -> None:
     """Through symbolic links, which Kubernetes and ACME clients replace."""
     first, second = tmp_path / "1", tmp_path / "2"
@@ -135,7 +135,7 @@ def test_a_file_that_the_site_names_is_watched_as_well(
     description = site(start_servers("app1"))
     item = {"cert": str(link / "tls.crt"), "key": str(link / "tls.key")}
     description["frontends"][0]["tls"] = {"certificates": [item]}
-    gateway = start_gateway(description)
+    gateway = lend_gateway(description)
     assert shown(gateway, authority, "localhost") == der(first / "tls.crt")
     fresh = tmp_path / "fresh"
     fresh.symlink_to(second)
@@ -187,13 +187,13 @@ def test_certificates_that_expire_are_in_check_log_status_and_metrics(
 
 
 def test_changed_authorities_of_clients_are_taken_up(
-    start_gateway: Starter, start_servers: Servers, tmp_path: Path, authority: Authority, live: Path
+    lend_gateway: Starter, start_servers: Servers, tmp_path: Path, authority: Authority, live: Path
 ) -> None:
     (tmp_path / "new").mkdir()
     new = Authority(tmp_path / "new")
     cas = tmp_path / "clients.pem"
     cas.write_bytes(authority.ca.read_bytes())
-    gateway = start_gateway(serving(start_servers("app1"), live, client_ca=str(cas)))
+    gateway = lend_gateway(serving(start_servers("app1"), live, client_ca=str(cas)))
 
     def verdict(issuer: Authority) -> str:
         context = authority.client_context()
@@ -300,9 +300,9 @@ def test_of_ten_thousand_names_a_handshake_costs_what_it_costs_of_ten(
 
 
 def test_a_client_cannot_renegotiate_or_send_early_data(
-    start_gateway: Starter, start_servers: Servers, live: Path, tmp_path: Path
+    lend_gateway: Starter, start_servers: Servers, live: Path, tmp_path: Path
 ) -> None:
-    gateway = start_gateway(serving(start_servers("app1"), live))
+    gateway = lend_gateway(serving(start_servers("app1"), live))
     client = ["openssl", "s_client", "-connect", f"127.0.0.1:{gateway.port}", "-servername", "a.example.com"]
 
     def run(*options: str, say: str = "") -> str:
