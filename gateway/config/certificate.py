@@ -46,6 +46,8 @@ def check(context: ssl.SSLContext, cert: bytes, key: bytes) -> None:
             return
     except ValueError as error:
         raise Fault(str(error), "key") from None
+    if (fault := _mismatch(cert, key)) is not None:
+        raise fault  # a context that has had other certificates may take this for a key of one of those
     load(context, cert, key)
 
 
@@ -85,9 +87,7 @@ def load(context: ssl.SSLContext, cert: bytes, key: bytes) -> None:
         context.load_cert_chain(names[0], names[1], password=_no_password)
     except ssl.SSLError as error:
         at, message = _REASONS.get(error.reason, ("cert", "the certificate or its key is damaged"))
-        if at == "key" and (number := _owner(cert, key)) > 1:
-            at, message = "cert", f"the key belongs to certificate {number} of the file: put that one first"
-        raise Fault(message, at) from None
+        raise (_mismatch(cert, key) or Fault(message, at)) from None
     finally:
         for descriptor in files:
             os.close(descriptor)
@@ -205,16 +205,17 @@ def _ocsp_until(content: bytes, certificate: x509.Certificate) -> int:
     return int(until.timestamp()) if until is not None else 1 << 62
 
 
-def _owner(cert: bytes, key: bytes) -> int:
-    """The number of the certificate that a key belongs to, from 1; 0: to none."""
-    with contextlib.suppress(ValueError, TypeError, UnsupportedAlgorithm):
-        if (own := private_key.load(key)) is None:
-            return 0
-        wanted = own.public_key()
-        for number, found in enumerate(x509.load_pem_x509_certificates(cert), 1):
-            if found.public_key() == wanted:
-                return number
-    return 0
+def _mismatch(cert: bytes, key: bytes) -> Fault | None:
+    """What is wrong if a key is not the first certificate's; None: it is, or nobody can tell."""
+    with contextlib.suppress(ValueError, UnsupportedAlgorithm):
+        own, chain = private_key.load(key), x509.load_pem_x509_certificates(cert)
+        if own is None or chain[0].public_key() == own.public_key():
+            return None
+        for number, found in enumerate(chain, 1):
+            if found.public_key() == own.public_key():
+                return Fault(f"the key belongs to certificate {number} of the file: put that one first", "cert")
+        return Fault("the certificate does not belong to this key", "key")
+    return None
 
 
 def load_cas(context: ssl.SSLContext, content: bytes) -> None:

@@ -154,6 +154,7 @@ cdef int scan_response(const char *p, uint32_t n, Head *h, Bounds *bounds) noexc
 cdef int check_start(const char *p, uint32_t n, Bounds *bounds) noexcept nogil
 cdef uint8_t known_field(const char *p, uint32_t n, bint *alias) noexcept nogil
 cdef bint same_any(const char *a, const char *b, uint32_t n) noexcept nogil
+cdef bint same_to_servers(const char *a, const char *b, uint32_t n) noexcept nogil
 cdef int status_of(int reason) noexcept nogil
 cdef str sentence_of(int reason)
 cdef bint is_token(const char *p, uint32_t n) noexcept nogil

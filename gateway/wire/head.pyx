@@ -563,6 +563,17 @@ cdef bint same_any(const char *a, const char *b, uint32_t n) noexcept nogil:
     return True
 
 
+cdef bint same_to_servers(const char *a, const char *b, uint32_t n) noexcept nogil:
+    """As same_any, and "_" is "-", as CGI and WSGI have it: for names that clients must not use."""
+    cdef uint32_t i
+    cdef char one, other
+    for i in range(n):
+        one, other = (c'-' if a[i] == c'_' else a[i]), (c'-' if b[i] == c'_' else b[i])
+        if LOWER[<uint8_t>one] != LOWER[<uint8_t>other]:
+            return False
+    return True
+
+
 cdef int _framing(const char *p, Head *h) noexcept nogil:
     """Content-Length, Transfer-Encoding and Connection (RFC 9112 sections 6 and 9.3)."""
     cdef int i, why

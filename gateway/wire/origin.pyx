@@ -13,7 +13,7 @@ from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
 from libc.stdint cimport uint32_t
 
 from gateway.wire.edit cimport FRAME_LENGTH, Out, edit_request, edit_response, edit_upgrade
-from gateway.wire.head cimport R_OK, Bounds, Field, find_end, same_any, scan_request, scan_response
+from gateway.wire.head cimport R_OK, Bounds, Field, find_end, same_any, same_to_servers, scan_request, scan_response
 
 from gateway.wire.forwarded import address as address_of, elements
 
@@ -98,10 +98,11 @@ cdef class Provenance:
 
     cdef int _leave_out(self, const char *p, Head *h) noexcept:
         """Of a client that is no trusted proxy, the field that names the client is not passed on."""
+        cdef const char *name = PyBytes_AS_STRING(self.client_from)
         cdef uint32_t n = <uint32_t>PyBytes_GET_SIZE(self.client_from)
         cdef int i
         for i in range(h.count):
-            if h.fields[i].name_len == n and same_any(p + h.fields[i].name, PyBytes_AS_STRING(self.client_from), n):
+            if h.fields[i].name_len == n and same_to_servers(p + h.fields[i].name, name, n):
                 h.fields[i].drop = True
         return 0
 
@@ -167,7 +168,7 @@ cdef void _leave_out_certificates(const char *p, Head *h) noexcept nogil:
     """Drop the fields in which the gateway tells servers of the client's certificate (tls.client_lines)."""
     cdef int i
     for i in range(h.count):
-        if h.fields[i].name_len > 14 and same_any(p + h.fields[i].name, b"x-client-cert-", 14):
+        if h.fields[i].name_len > 14 and same_to_servers(p + h.fields[i].name, b"x-client-cert-", 14):
             h.fields[i].drop = True
 
 

@@ -45,14 +45,14 @@ def pem(key: CertificateIssuerPrivateKeyTypes) -> bytes:
 
 
 def pairs() -> Iterator[tuple[str, bytes, bytes, bool]]:
-    """Certificates and keys, and whether both are of the usual kinds and belong together."""
+    """Certificates and keys, and whether OpenSSL need not be asked: both are of the usual kinds, or do not match."""
     for kind, key in KEYS.items():
         yield kind, signed(key), pem(key), kind in {"rsa", "p256", "p384"}
         yield f"{kind}, SHA-1", signed(key, SHA1), pem(key), False
     good, weak, other = signed(EC), signed(EC, SHA1), signed(RSA)
-    yield "of another key", good, pem(RSA), False
+    yield "of another key", good, pem(RSA), True
     yield "with the issuer", good + other, pem(EC), True
-    yield "issuer first", other + good, pem(EC), False
+    yield "issuer first", other + good, pem(EC), True
     yield "with a weak issuer", good + weak, pem(EC), False
     yield "key in the same file", pem(EC) + good, pem(EC) + good, True
     yield "key after it in the same file", good + pem(EC), good + pem(EC), True
@@ -105,8 +105,18 @@ def test_the_cheap_check_says_what_openssl_says(name: str, monkeypatch: pytest.M
 
     monkeypatch.setattr(certificate, "load", note)
     assert verdict(certificate.check) == said
-    assert asked == ([] if usual else [cert])  # of the usual kinds OpenSSL is not asked
-    assert usual <= (said == ())
+    assert asked == ([] if usual else [cert])
+    assert not usual or said == () or "belong" in said[0]
+
+
+def test_a_key_of_another_kind_does_not_belong_to_the_certificate() -> None:
+    """Nor if the context has the key already, with the certificate that it belongs to."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    for _ in range(2):
+        with pytest.raises(Fault, match="the certificate does not belong to this key") as caught:
+            certificate.check(context, signed(EC), pem(RSA))
+        assert caught.value.at == ("key",)
+        certificate.load(context, signed(RSA), pem(RSA))
 
 
 def test_openssl_is_asked_at_a_higher_level_of_security() -> None:

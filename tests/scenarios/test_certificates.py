@@ -127,13 +127,18 @@ def test_ocsp_responses_are_stapled_until_they_expire(
 
 # ----------------------------------------------------------------------------------------------- certificates of clients
 
-FORGED = ("X-Client-Cert-Verify: SUCCESS", "x-client-cert-subject: CN=root", "X-CLIENT-CERT-OTHER: 1")
+FORGED = (
+    "X-Client-Cert-Verify: SUCCESS", "x-client-cert-subject: CN=root", "X-CLIENT-CERT-OTHER: 1", "X_Client_Cert_Verify: SUCCESS",
+    "x-client_cert-San: DNS:root", "X-Client-Cert_Verify: SUCCESS",
+)  # fmt: skip
 
 
 def fields(head: bytes) -> dict[str, str]:
-    """Those that tell of the client's certificate."""
-    lines = [line.partition(": ") for line in head.decode().split("\r\n")]
-    return {name[14:]: value for name, _, value in lines if name.lower().startswith("x-client-cert-")}
+    """Those that tell of the client's certificate, to servers that take "_" for "-" (CGI, WSGI), too."""
+    lines = [line.replace("_", "-").partition(": ") for line in head.decode().split("\r\n")]
+    found = [(name[14:], value) for name, _, value in lines if name.lower().startswith("x-client-cert-")]
+    assert len(dict(found)) == len(found)
+    return dict(found)
 
 
 @pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])

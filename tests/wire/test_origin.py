@@ -135,7 +135,7 @@ def test_the_field_of_client_from_goes_on_and_its_client_with_it() -> None:
 
 def test_fields_of_an_untrusted_peer_are_not_forwarded() -> None:
     said = (FOR + "6.6.6.6", "X-Forwarded-Port: 1", "X-Forwarded-Prefix: /", "X-Forwarded-Ssl: on", "X-Real-IP: 6.6.6.6",
-            "CF-Connecting-IP: 6.6.6.6", "X_Real_IP: 6.6.6.6")  # fmt: skip
+            "CF-Connecting-IP: 6.6.6.6", "X_Real_IP: 6.6.6.6", "CF_Connecting-IP: 6.6.6.6")  # fmt: skip
     found = fields_of(for_server(request(*said), peer(trusted=False, client_from=b"cf-connecting-ip")))
     assert set(found) == {"host", "via", "x-forwarded-for", "x-forwarded-proto", "x-forwarded-host", "forwarded"}
     assert "6.6.6.6" not in str(found)
