@@ -16,6 +16,7 @@ from tests.fuzz.http2_servers import Call, Http2ServerConn
 from tests.fuzz.oracle import Answer, Request, pattern
 from tests.fuzz.peers import Client, ServerConn
 from tests.fuzz.site import SERVERS, VARIANTS, Site
+from tests.fuzz.tls import TlsSocket
 from tests.fuzz.world import CLIENTS, SIZES, World
 
 GRAIN = 4
@@ -434,7 +435,7 @@ class Run:
         if answer is not None and answer.valid and not conn.answered and conn.finished is None:
             # Without a reset, what has been sent of an answer that ends with the connection is all of it.
             # A Unix socket has no reset that its peer could tell from an end.
-            answer.valid = answer.by_end and (b % 3 != 1 or self.world.variant.unix)
+            answer.valid = answer.by_end and (b % 3 != 1 or self.world.variant.unix) and conn.clean
             if answer.by_end:
                 answer.body = answer.body[: max(0, len(answer.body) - len(conn.out))]
         if b % 3 == 0:
@@ -485,6 +486,35 @@ class Run:
                 origin.hold(holding=b % 4 == 2, narrow=b & 64 != 0)
         return f"{b % 4}"
 
+    def record(self, a: int, b: int, c: int) -> str:
+        """Records of TLS from a server are cut, go on, are spoiled, or the connection is to end without close_notify."""
+        if not self.world.variant.secure:
+            return ""
+        conn = self.session(a) if self.world.variant.h2 else self.conn(a, lambda conn: not conn.upgraded)
+        if conn is None or not conn.sends or not isinstance(conn.sock, TlsSocket):
+            return ""
+        match b % 4:
+            case 0:
+                conn.sock.keep = 1 + c
+            case 1:
+                conn.cut(0)
+            case 2:
+                conn.sock.curt = True
+            case _ if isinstance(conn, ServerConn) and not conn.greets:
+                self._break(conn, c)
+        return f"{b % 4}{conn.greets}"
+
+    def _break(self, conn: ServerConn, which: int) -> None:
+        self.world.fault(conn)
+        self.oracle.trouble += 1
+        if conn.answer is not None and not conn.answered:
+            conn.answer.valid = False
+        conn.spoiled = True
+        assert isinstance(conn.sock, TlsSocket)
+        with suppress(OSError):
+            conn.sock.spoil(which)
+        conn.torn = True
+
     def server_talks(self, a: int, b: int, c: int) -> str:
         if self.world.variant.h2:
             session = self.session(a)
@@ -529,7 +559,7 @@ class Run:
 
 
 WHAT: tuple[str, ...] = (
-    *("request",) * 15, *("answer",) * 15, *("connect",) * 5, *("go_on",) * 4, *("answer_on",) * 3, "malformed", "malformed",
+    *("request",) * 15, *("answer",) * 15, *("connect",) * 5, *("go_on",) * 3, "record", *("answer_on",) * 3, "malformed", "malformed",
     "garbage", "talk", "half_close", "leave", "leave", "stall", "interim", "server_ends", "server_ends", "unsolicited",
     "server_stalls", "listener", "listener", *("server_talks",) * 4, "time", "reload", "drain",
 )  # fmt: skip
@@ -708,6 +738,7 @@ def words() -> list[bytes]:
     found += [
         event("answer", who, how) for who in range(2) for how in range(max(len(SHAPES), len(http2_servers.SHAPES)))
     ]
+    found += [event("record", who, how, cut) for who in range(2) for how in range(4) for cut in (0, 1, 5, 20)]
     found += [event("server_talks", who, how, cut) for who in range(2) for how in range(10) for cut in range(5)]
     found += [event("unsolicited", who, how, cut) for who in range(2) for how in range(3) for cut in range(9)]
     found += [event("listener", who, 4 * greeting + 3) for who in range(2) for greeting in range(9)]

@@ -41,6 +41,7 @@ from tests.fuzz.http2 import (
 )
 from tests.fuzz.oracle import Answer, Head, Request, Violation, pattern
 from tests.fuzz.peers import Peer, compare_end, compare_piece
+from tests.fuzz.tls import TlsSocket
 
 if TYPE_CHECKING:
     from tests.fuzz.world import World
@@ -253,7 +254,7 @@ class Http2ServerConn(Peer):
     upgraded = False
     tunnel = None
 
-    def __init__(self, world: "World", sock: socket.socket, server: int, greeting: int) -> None:
+    def __init__(self, world: "World", sock: socket.socket | TlsSocket, server: int, greeting: int) -> None:
         super().__init__(world, sock)
         self.server = server
         self.calls: dict[int, Call] = {}
@@ -604,6 +605,7 @@ class Http2ServerConn(Peer):
 
     def relax(self) -> None:
         """Take whatever comes, and allow all of it."""
+        super().relax()
         self.takes, self.mute = True, False
         if not self.sends or self.ruined:
             return
@@ -816,6 +818,7 @@ class Http2ServerConn(Peer):
             self.mute
             or self.stalled
             or self.held > 0
+            or self.cut_short
             or self.most == 0
             or any(3 in each and not each[3] for each in self.pending)
         )

@@ -7,6 +7,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from tests.fuzz.oracle import Answer, Chunks, Head, Oracle, Request, Violation, take_head
+from tests.fuzz.tls import TlsSocket
 
 if TYPE_CHECKING:
     from tests.fuzz.world import World
@@ -18,9 +19,9 @@ PIECE = 1 << 16
 class Peer:
     """One end of a connection. `out` is what it wants to send and has not; `ended`: the gateway has sent its FIN."""
 
-    def __init__(self, world: "World", sock: socket.socket) -> None:
+    def __init__(self, world: "World", sock: socket.socket | TlsSocket) -> None:
         sock.settimeout(0)
-        if sock.family == socket.AF_INET:
+        if isinstance(sock, socket.socket) and sock.family == socket.AF_INET:
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # what is sent is there at once
         self.world = world
         self.oracle: Oracle = world.oracle
@@ -139,6 +140,31 @@ class Peer:
 
     def relax(self) -> None:
         """Do from now on what a well-behaved peer does."""
+        self.cut(0)
+
+    def cut(self, keep: int) -> None:
+        """Keep back so many bytes of what is encrypted from now on."""
+        if isinstance(self.sock, TlsSocket) and self.sends:
+            self.sock.keep = keep
+            try:
+                self.sock.push()
+            except OSError:
+                self.torn = True
+
+    @property
+    def greets(self) -> bool:
+        """Whether it is in a handshake of TLS."""
+        return isinstance(self.sock, TlsSocket) and not self.sock.shaken
+
+    @property
+    def cut_short(self) -> bool:
+        """Whether it keeps back a part of what is encrypted."""
+        return isinstance(self.sock, TlsSocket) and self.sock.keep > 0
+
+    @property
+    def clean(self) -> bool:
+        """Whether its end would be one that the gateway can tell from a cut."""
+        return not isinstance(self.sock, TlsSocket) or self.sock.clean
 
     def given(self, said: bytearray) -> int:
         """How many of the bytes that it has said must arrive: all, but for what a FIN has kept it from sending."""
@@ -578,7 +604,7 @@ def compare_end(world: "World", request: Request | None, size: int) -> None:
 class ServerConn(Peer):
     """A server's end of a connection from the gateway: one request at a time, each as its client sent it."""
 
-    def __init__(self, world: "World", sock: socket.socket, server: int) -> None:
+    def __init__(self, world: "World", sock: socket.socket | TlsSocket, server: int) -> None:
         super().__init__(world, sock)
         self.server = server
         self.request: Request | None = None
@@ -692,6 +718,7 @@ class ServerConn(Peer):
             if self.answer.status == 101 and self.answer.valid:
                 return
             if self.last:
+                self.answer.valid = self.answer.valid and (self.clean or not self.answer.by_end)
                 self.close()
             else:
                 self._rest()
@@ -713,7 +740,8 @@ class ServerConn(Peer):
     @property
     def rests(self) -> bool:
         """Whether it has nothing to do, and knows."""
-        return self.live and self.sends and not (self.busy or self.upgraded or self.stalled or self.out)
+        waits = self.busy or self.upgraded or self.stalled or self.out or self.greets or self.cut_short
+        return self.live and self.sends and not waits
 
     def on_end(self) -> None:
         self.oracle.features.add(f"server {'broken' if self.broken else 'ended'} {self.state()}")

@@ -7,6 +7,7 @@ the only one that knows how the data plane is put together.
 import logging
 import os
 import socket
+import ssl
 import sys
 import tempfile
 import time
@@ -50,6 +51,8 @@ class Variant:
     """In all forms of its file but the last."""
     h2: bool = False
     """Servers are spoken to in HTTP/2."""
+    secure: bool = False
+    """Servers are spoken to over TLS."""
     proxied: bool = False
     unix: bool = False
     queue: bool = False
@@ -80,6 +83,8 @@ class Variant:
         }
         if self.h2:
             backend["h2"] = True
+        if self.secure:
+            backend["tls"] = {"ca": certificate["ca"], "server_name": "localhost"}
         if self.queue:
             backend["queue"] = {"limit": 3, "timeout": "5s"}
         if self.affinity:
@@ -97,7 +102,7 @@ class Variant:
         }
         frontend["http2"] = self.http2 and members != FORMS[-1]
         if self.tls:
-            frontend["tls"] = {"certificates": [certificate]}
+            frontend["tls"] = {"certificates": [{name: certificate[name] for name in ("cert", "key")}]}
         if self.proxied:
             frontend["proxy_protocol"] = True
             frontend["trusted_proxies"] = ["127.0.0.0/8"]
@@ -127,7 +132,24 @@ VARIANTS = (
     Variant("h2-to-h2", http2=True, h2=True, retried=(503,)),
     Variant("to-h2+queue", h2=True, queue=True, most=2, affinity=True, unix=True),
     Variant("h2-to-h2+limits", http2=True, h2=True, body_bytes=50_000, attempts=0, most=40),
+    Variant("to-tls", secure=True),
+    Variant("tls-to-tls", tls=True, secure=True, queue=True, most=2, retried=(503,)),
+    Variant("to-h2-tls", secure=True, h2=True),
+    Variant("h2-to-h2-tls", http2=True, tls=True, secure=True, h2=True, retried=(503,)),
 )
+
+
+def _server_contexts(authority: Authority) -> dict[tuple[bool, int], ssl.SSLContext]:
+    """What servers speak TLS by: in HTTP/2 or not, the newest version or (the second server) TLS 1.2."""
+    made, pair = {}, authority.issue("localhost")
+    for h2 in (False, True):
+        for number in range(SERVERS):
+            context = made[h2, number] = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            context.load_cert_chain(pair.cert, pair.key)
+            context.set_alpn_protocols(["h2" if h2 else "http/1.1"])
+            if number == 1:
+                context.maximum_version = ssl.TLSVersion.TLSv1_2
+    return made
 
 
 class Clock(EventLoop):
@@ -189,13 +211,14 @@ class Site:
         """Open the entrance of a variant, and read its site files."""
         directory = Path(self._directory.name)
         certificate: dict[str, str] = {}
-        if variant.tls or variant.affinity:
+        if variant.tls or variant.affinity or variant.secure:
             if self._authority is None:
                 self._authority = Authority(directory)
                 self.client_context = self._authority.client_context()
                 self.client_context_http2 = self._authority.client_context()
                 self.client_context_http2.set_alpn_protocols(["h2"])
-            certificate = self._authority.issue("localhost").as_site()
+                self.server_contexts = _server_contexts(self._authority)
+            certificate = {**self._authority.issue("localhost").as_site(), "ca": str(self._authority.ca)}
         sock = socket.create_server(("127.0.0.1", 0), backlog=64)
         sock.setsockopt(
             socket.IPPROTO_TCP, socket.TCP_NODELAY, 1

@@ -13,6 +13,7 @@ from tests.fuzz.http2_servers import Call, Http2ServerConn
 from tests.fuzz.oracle import Answer, Oracle, Request, Violation, pattern
 from tests.fuzz.peers import Client, Peer, ServerConn, TlsClient
 from tests.fuzz.site import SERVERS, Site, Variant
+from tests.fuzz.tls import TlsSocket
 
 CLIENTS = 6
 TIMEOUT = 300
@@ -114,9 +115,12 @@ class Origin:
         """Accept who waits."""
         while self.up and not self.holding:
             try:
-                sock, _ = self.sock.accept()
+                plain, _ = self.sock.accept()
             except OSError:
                 return
+            sock: socket.socket | TlsSocket = plain
+            if self.world.variant.secure:
+                sock = TlsSocket(plain, self.world.site.server_contexts[self.world.variant.h2, self.number])
             if self.world.variant.h2:
                 self.sessions.append(Http2ServerConn(self.world, sock, self.number, self.greeting))
             else:
@@ -231,7 +235,8 @@ class World:
 
     def _silent(self) -> bool:
         """Whether the gateway may give up a server, or a connection to it, because it says nothing."""
-        waits = any(origin.holding for origin in self.origins) and self.variant.h2
+        waits = any(origin.holding for origin in self.origins) and (self.variant.h2 or self.variant.secure)
+        waits = waits or any(conn.greets and conn.stalled for origin in self.origins for conn in origin.conns)
         return waits or any(conn.silent for conn in self.sessions)
 
     def greet(self) -> None:
