@@ -9,6 +9,7 @@ from typing import Final
 
 from gateway.config.overrides import Override
 from gateway.config.sites import Sites
+from gateway.config.units import clock_text
 from gateway.reports import EvacuationReport, HeartbeatReport
 
 GRACE: Final = 2.0
@@ -53,6 +54,23 @@ def still_here(left: int, heartbeat: HeartbeatReport | None) -> Present:
     others = [node.name for node in heartbeat.nodes if node.state == "join" and node.alive and not node.own]
     here = tuple(each.address for each in heartbeat.addresses if others and each.owner in {None, heartbeat.node})
     return Present(left, here, drained=heartbeat.admin_state != "join")
+
+
+def orderer(by: str) -> str:
+    """Why a site is evacuated, by `EvacuationReport.by`, for people."""
+    return {"command": "by command", "window": "in a maintenance window"}.get(by, f"by the gateway {by}")
+
+
+def news(before: EvacuationReport | None, now: EvacuationReport | None) -> str:
+    """What the log says when the one state of this site comes after the other; an empty text: nothing has changed."""
+    if now is None:
+        return f"site {before.site} is not evacuated any more: it takes new clients" if before is not None else ""
+    if before is None or before.since != now.since:
+        until = "" if now.until is None else f" until {clock_text(now.until)}"
+        return f"site {now.site} is evacuated {orderer(now.by)}{until}: no new clients"
+    if now.phase == "done" and before.phase != "done":
+        return f"site {now.site} is evacuated: no client is left"
+    return ""
 
 
 class Evacuation:

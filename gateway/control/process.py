@@ -19,7 +19,7 @@ from gateway.control import api_socket, status
 from gateway.control.api_socket import ApiSocket
 from gateway.control.checks import Pairs
 from gateway.control.control import Control
-from gateway.control.evacuation import Evacuation, Order, Present, still_here
+from gateway.control.evacuation import Evacuation, Order, Present, news, still_here
 from gateway.control.memory import MemoryFiles, MemoryWatch
 from gateway.control.name_server import NameServer
 from gateway.control.name_updates import NameUpdates
@@ -223,9 +223,14 @@ class ControlProcess(LoopChild):
         """Go on with the evacuation of this site, if it is ordered."""
         order, model = self._sites.evacuation(), self._snapshot.site.sites
         self._sessions.close(closed=order is not None)
-        self._evacuated = self._evacuation.step(
-            order, model.self_ if model is not None else "", self._sites.ttl(), self._present(order), time.time()
+        before, self._evacuated = (
+            self._evacuated,
+            self._evacuation.step(
+                order, model.self_ if model is not None else "", self._sites.ttl(), self._present(order), time.time()
+            ),
         )
+        if said := news(before, self._evacuated):
+            log.warning("%s", said)
 
     def _present(self, order: Order | None) -> Present:
         """What is still here; without an order nobody asks."""

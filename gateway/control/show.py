@@ -8,6 +8,7 @@ from typing import Any, Final
 from gateway.config.certificate import Validity
 from gateway.config.overrides import NODE, SITE
 from gateway.config.units import clock_text
+from gateway.control.evacuation import orderer
 from gateway.reports import (
     AcmeReport,
     BackendReport,
@@ -343,7 +344,6 @@ def _evacuation(found: EvacuationReport | None) -> Iterator[str]:
     """How far the evacuation of this site is, if it is ordered."""
     if found is None:
         return
-    by = {"command": "by command", "window": "in a maintenance window"}.get(found.by, f"by the gateway {found.by}")
     until = "" if found.until is None else f" until {clock_text(found.until)}"
     waits = {
         "resolvers": f"waiting {found.resolvers:.0f} s for resolvers, {found.left} sessions and requests left",
@@ -351,7 +351,7 @@ def _evacuation(found: EvacuationReport | None) -> Iterator[str]:
         "addresses": f"waiting for shared addresses to move: {', '.join(found.addresses) or 'heartbeat'}",
     }
     yield ""
-    yield from _wrapped(f"site {found.site}: EVACUATED {by}{until}: {waits.get(found.phase, 'done')}")
+    yield from _wrapped(f"site {found.site}: EVACUATED {orderer(found.by)}{until}: {waits.get(found.phase, 'done')}")
 
 
 def _sites(found: Mapping[str, SiteStateReport]) -> Iterator[str]:

@@ -6,7 +6,8 @@ import pytest
 
 from gateway.config.overrides import NOTHING, Override
 from gateway.config.sites import Sites
-from gateway.control.evacuation import Evacuation, Order, Present, ordered
+from gateway.config.units import clock_text
+from gateway.control.evacuation import Evacuation, Order, Present, news, ordered
 
 T0 = datetime(2026, 12, 5, 2, 0, tzinfo=UTC).timestamp()
 PEERS = {"syd": {"url": "https://syd.example.com", "report": "syd.example.com:7946"}}
@@ -76,6 +77,33 @@ def test_resolvers_then_sessions_then_addresses() -> None:
     assert phase(30.0, 1) == "done", "a late client changes nothing"
     assert evacuation.step(None, "mel", 10.0, Present(1), T0 + 31) is None
     assert not evacuation.released, "addresses may come back"
+
+
+def test_the_log_tells_when_a_site_is_evacuated_is_empty_and_comes_back() -> None:
+    evacuation = Evacuation()
+    window = Order("window", T0, T0 + 7200)
+    before, said = None, []
+    for order, after, left in (
+        (None, 0, 5),
+        (window, 1, 5),
+        (window, 2, 5),
+        (window, 13, 0),
+        (window, 14, 0),
+        (None, 15, 0),
+    ):
+        now = evacuation.step(order, "mel", 10.0, Present(left), T0 + after)
+        said.append(news(before, now))
+        before = now
+    assert said == [
+        "",
+        f"site mel is evacuated in a maintenance window until {clock_text(T0 + 7200)}: no new clients",
+        "",
+        "site mel is evacuated: no client is left",
+        "",
+        "site mel is not evacuated any more: it takes new clients",
+    ]
+    by_command = evacuation.step(Order("command", T0 + 20), "mel", 10.0, Present(1), T0 + 20)
+    assert news(None, by_command) == "site mel is evacuated by command: no new clients"
 
 
 def test_the_estimate_follows_the_pace_at_which_sessions_end() -> None:
