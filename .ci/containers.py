@@ -167,7 +167,7 @@ def main(words):
         build(podman)
         trial(podman, place)
         if words[:1] == ["--compose"]:
-            farm(podman, place, words[1])
+            farm(podman, place, Path(words[1]).resolve())
 
 
 if __name__ == "__main__":

@@ -450,7 +450,7 @@ cdef class Transaction(Work):
         else:
             extra = b""
             if view.request_edits is not None:
-                view.request_edits.leave_out(p, h)
+                view.request_edits.leave_out(p, h, True)
                 extra = view.request_edits.added()
             if self.trace is not None:
                 extra = (<Trace>self.trace).lines(p, h, extra)
@@ -999,7 +999,7 @@ cdef class Transaction(Work):
             extra = self.context.via_and_date()     # RFC 9110 section 6.6.1
         if self.edits is not None and h.status != 101:
             self.edits.settle_status(h.status)
-            self.edits.leave_out(p, h)
+            self.edits.leave_out(p, h, False)
             extra = extra + self.edits.added()
         if self.ticket is not None:
             extra = extra + self.ticket

@@ -12,7 +12,7 @@ from libc.string cimport memchr, memcmp, memcpy
 
 from gateway.wire.edit cimport Out, out_put, out_reserve
 from gateway.wire.head cimport (
-    F_COOKIE, R_OK, Bounds, Field, Head, find_end, same_any, scan_request, sentence_of, status_of,
+    F_COOKIE, R_OK, Bounds, Field, Head, find_end, same_any, same_to_servers, scan_request, sentence_of, status_of,
 )
 from gateway.wire.target cimport A_MERGE, A_PARAMETERS, as_matched, normalise
 
@@ -94,15 +94,19 @@ cdef class Edits:
         self._settle_lines([])      # as for a response without any of the fields
         return list(self.names), self.added()
 
-    cdef int leave_out(self, const char *p, Head *h) except -1:
-        """Mark the fields of a head that are not forwarded."""
+    cdef int leave_out(self, const char *p, Head *h, bint to_server) except -1:
+        """Mark the fields of a head that are not forwarded; of one to a server also those that it takes for them."""
         cdef int i
         cdef Field *f
         cdef bytes name
+        cdef const char *text
         for name in self.names:
+            text = PyBytes_AS_STRING(name)
             for i in range(h.count):
                 f = &h.fields[i]
-                if f.name_len == PyBytes_GET_SIZE(name) and same_any(p + f.name, PyBytes_AS_STRING(name), f.name_len):
+                if f.name_len == PyBytes_GET_SIZE(name) and (
+                        same_to_servers(p + f.name, text, f.name_len) if to_server
+                        else same_any(p + f.name, text, f.name_len)):
                     f.drop = True
         for item in self.lines:
             if len(<tuple>item) > 2:

@@ -51,6 +51,22 @@ def test_a_request_arrives_as_it_was_with_the_gateway_s_own_fields(
     assert len(fields(head)) == 9
 
 
+def test_what_a_rule_sets_cannot_come_from_a_client_under_a_name_that_servers_take_for_it(
+    lend_gateway: Starter, start_servers: Servers
+) -> None:
+    """Servers of CGI and WSGI read X-User, X_User and x_user as one variable."""
+    edits = {"X-User": "nobody", "X-Admin": None, "x_plan": "free"}
+    gateway = lend_gateway({**site(start_servers("app1")), "routes": [{"set_header": edits}, {"backend": "app"}]})
+    forged = ("X-User: root", "X_User: root", "x_uSER: root", "X_Admin: 1", "X-Plan: gold", "X_Other: kept")
+    with RawClient(gateway.port) as client:
+        found = fields(client.get("/headers", *forged).body)
+    assert [field for field in found if field[0][1:] in {"-user", "_user", "-admin", "_admin", "-plan", "_plan"}] == [
+        ("x-user", "nobody"),
+        ("x_plan", "free"),
+    ]
+    assert ("x_other", "kept") in found
+
+
 def test_hop_by_hop_fields_stay_on_their_hop(lend_gateway: Starter, start_servers: Servers) -> None:
     gateway = lend_gateway(site(start_servers("app1")))
     with RawClient(gateway.port) as client:
