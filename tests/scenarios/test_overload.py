@@ -122,7 +122,8 @@ def test_a_full_queue_has_room_for_a_higher_class(
     description["backends"]["app"]["queue"] = {"limit": 2, "timeout": "30s"}
     gateway = lend_gateway(description)
     held = hold(gateway, server, 1)
-    waiting = wait(gateway, "X: 0", "X: 1", "X-Class: high")
+    waiting = [*wait(gateway, "X: 0", "X: 1"), RawClient(gateway.port)]
+    waiting[2].send(b"GET /who?2 HTTP/1.1\r\nHost: a\r\nX-Class: high\r\n\r\n")
     assert waiting[1].response().status == 503
     assert ask(gateway).status == 503
     (tmp_path / "go").touch()
