@@ -40,7 +40,7 @@ class Heard:
 class SiteView:
     """A site as its gateways describe it. `up`: one of them was heard; `draining`: none of them takes new clients.
 
-    `load` is that of a moment, `mean_load` that of the last second. `evacuates` is a gateway that was told to evacuate
+    `load` is the mean of the last second. `evacuates` is a gateway that was told to evacuate
     the site, or None. `trust` falls from 1 to 0 while it is silent. `sessions_free` and `responses` are sums, None if
     no gateway says that; `backends` has the part of each backend's servers that works, as the gateway sees it that sees
     the fewest.
@@ -49,7 +49,6 @@ class SiteView:
     up: bool
     draining: bool = False
     load: float | None = None
-    mean_load: float | None = None
     requests: float = 0.0
     evacuates: str | None = None
     trust: float = 1.0
@@ -93,7 +92,7 @@ class Hearsay:
         evacuates = _evacuates(heard)
         ready = [one for one in heard.values() if one.state is State.READY and evacuates is None]
         reports = [one.report for one in ready]
-        load = max((one.load for one in reports if one.load is not None), default=None)
+        load = max((one.mean_load for one in reports if one.mean_load is not None), default=None)
         requests = sum(one.requests for one in reports)
         silence = min((now - one.said for one in heard.values()), default=0.0)
         trust = 1.0 - max(0.0, silence - LATE) / (stale_after - LATE) if stale_after > LATE else 1.0
@@ -101,7 +100,6 @@ class Hearsay:
             bool(heard),
             bool(heard) and not ready,
             load,
-            max((one.mean_load for one in reports if one.mean_load is not None), default=None),
             requests,
             evacuates,
             trust,

@@ -223,11 +223,9 @@ class ControlProcess(LoopChild):
         """Go on with the evacuation of this site, if it is ordered."""
         order, model = self._sites.evacuation(), self._snapshot.site.sites
         self._sessions.close(closed=order is not None)
-        before, self._evacuated = (
-            self._evacuated,
-            self._evacuation.step(
-                order, model.self_ if model is not None else "", self._sites.ttl(), self._present(order), time.time()
-            ),
+        before = self._evacuated
+        self._evacuated = self._evacuation.step(
+            order, model.self_ if model is not None else "", self._sites.ttl(), self._present(order), time.time()
         )
         if said := news(before, self._evacuated):
             log.warning("%s", said)

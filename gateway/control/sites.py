@@ -363,7 +363,7 @@ class Sites(asyncio.DatagramProtocol):
         self._streams.connect(self._unheard(model, now))
         for name in {model.self_, *model.others}:
             view = self._hearsay.view(name, now, model.stale_after)
-            self._capacity.setdefault(name, Capacity()).observe(view.requests, view.mean_load)
+            self._capacity.setdefault(name, Capacity()).observe(view.requests, view.load)
         self._tell_all(self.states())
 
     def states(self) -> dict[str, SiteStateReport]:
@@ -382,7 +382,7 @@ class Sites(asyncio.DatagramProtocol):
             found[name] = SiteStateReport(
                 up=view.up or now - self._began <= model.stale_after,
                 draining=view.draining,
-                load=view.mean_load,
+                load=view.load,
                 capacity=capacity.estimate if capacity is not None else None,
                 evacuated=view.evacuates is not None,
                 trust=round(view.trust, 2),
@@ -414,8 +414,8 @@ class Sites(asyncio.DatagramProtocol):
         others = {}
         for name in model.others:
             view, capacity = self._hearsay.view(name, now, model.stale_after), self._capacity.get(name)
-            if view.up and not view.draining and view.mean_load is not None:
-                others[name] = Other(view.mean_load, capacity.estimate if capacity is not None else None, view.trust)
+            if view.up and not view.draining and view.load is not None:
+                others[name] = Other(view.load, capacity.estimate if capacity is not None else None, view.trust)
         return self._spill.step(own, others, now)
 
     def _details(self, now: float) -> list[Detail]:
