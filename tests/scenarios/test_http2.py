@@ -59,7 +59,7 @@ def entrance(
 def fresh_entrance(
     request: pytest.FixtureRequest, start_gateway: Starter, start_servers: Servers, authority: Authority
 ) -> Entrance:
-    """A gateway that nobody has used before."""
+    """A gateway that was started for this test."""
     return make_entrance(request.param, start_gateway, start_servers("app1"), authority)
 
 

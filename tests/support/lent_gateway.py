@@ -108,7 +108,7 @@ class Lender:
     def lend(self, description: Site) -> Iterator[LentGateway]:
         """A gateway with that site for the time of the block.
 
-        Raises AssertionError if it is not left as it was lent; then it is lent to nobody else.
+        Raises AssertionError if the block has not left it as it was; then it ends, and no other test gets it.
         """
         with ExitStack() as stack:
             if self._idle:
