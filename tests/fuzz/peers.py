@@ -7,7 +7,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from tests.fuzz.oracle import Answer, Chunks, Head, Oracle, Request, Violation, take_head
-from tests.fuzz.tls import TlsSocket
+from tests.fuzz.tls import TlsSocket, shake
 
 if TYPE_CHECKING:
     from tests.fuzz.world import World
@@ -493,14 +493,7 @@ class TlsClient(Client):
         self._flush_cipher()
 
     def _shake(self) -> bool:
-        try:
-            self.tls.do_handshake()
-            self.shaken = True
-        except ssl.SSLWantReadError:
-            pass
-        except ssl.SSLError as error:
-            if not self.ended:
-                raise Violation(f"the handshake failed: {error}") from error
+        self.shaken = shake(self.tls, "the handshake", over=self.ended)
         self.cipher += self.outgoing.read()
         return self.shaken
 

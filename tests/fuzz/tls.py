@@ -23,6 +23,19 @@ BROKEN = (
 HelloRequest, ChangeCipherSpec at length, no TLS."""
 
 
+def shake(tls: ssl.SSLObject, what: str, *, over: bool) -> bool:
+    """Go on with a handshake; whether it has ended. Raises Violation if it fails, unless the connection is `over`."""
+    try:
+        tls.do_handshake()
+    except ssl.SSLWantReadError:
+        return False
+    except ssl.SSLError as error:
+        if not over:
+            raise Violation(f"{what} failed: {error}") from error
+        return False
+    return True
+
+
 class TlsSocket:
     """As much of a socket as peers use. What `send` takes counts as sent when its record is, whole."""
 
@@ -66,14 +79,7 @@ class TlsSocket:
 
     def _shake(self) -> bool:
         if not self.shaken:
-            try:
-                self.tls.do_handshake()
-                self.shaken = True
-            except ssl.SSLWantReadError:
-                pass
-            except ssl.SSLError as error:
-                if not self.over:
-                    raise Violation(f"the handshake with a server failed: {error}") from error
+            self.shaken = shake(self.tls, "the handshake with a server", over=self.over)
             self.push()
         return self.shaken
 
