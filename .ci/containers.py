@@ -50,7 +50,7 @@ class Podman:
         self.program.parent.mkdir()
         options = ["--root", place / "storage", "--runroot", place / "run", "--storage-driver", "vfs"]
         options += ["--cgroup-manager", "cgroupfs", "--events-backend", "file"]
-        options += ["--runtime", shutil.which("runc", path="/usr/sbin:/usr/bin")]  # crun refuses mixed cgroups
+        options += ["--runtime", "/usr/sbin/runc"]  # crun refuses mixed cgroups
         words = " ".join(map(str, options))
         settings = place / "containers.conf"
         settings.write_text(SETTINGS)
