@@ -9,7 +9,6 @@ well, asked by its shared address, and loses a gateway.
 """
 
 import contextlib
-import json
 import os
 import secrets
 import shutil
@@ -148,12 +147,15 @@ def farm(podman, place, program):
             return len({said.split()[0] for said in answers}) == 2
 
         until(both, f"answers of both web servers, not {answers}")
-        names = [one["Names"][0] for one in json.loads(podman.says("ps", "--format", "json"))]
-        first = next(name for name in names if name.endswith("gw1"))
-        podman.run("kill", first)
+        call("kill", "gw1")
         began = time.monotonic()
         until(lambda: answer(f"http://{SHARED[0]}/"), "an answer of the other gateway")
         sys.stdout.write(f"{sorted(answers)}; without gw1 again after {time.monotonic() - began:.1f} s\n")
+    except Exception:
+        call("logs", "gw1", "gw2", "witness")
+        for name in ("gw1", "gw2"):
+            call("exec", name, "gateway", "status")
+        raise
     finally:
         call("down")
 

@@ -1,6 +1,7 @@
 """A server for trying out tiers: says its name, and what the next tier says: tier.py ADDRESS PORT NAME [URL]."""
 
 import http.client
+import signal
 import sys
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import urlsplit
@@ -30,4 +31,6 @@ class Handler(BaseHTTPRequestHandler):
         """Say nothing."""
 
 
+# The first process of a container ignores every signal for which it has no handler.
+signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
 ThreadingHTTPServer((sys.argv[1], int(sys.argv[2])), Handler).serve_forever()

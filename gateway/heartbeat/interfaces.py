@@ -149,15 +149,15 @@ SETTINGS: Final = {
 }
 
 
-def doubts(interface: str, *, ipv4: bool, ipv6: bool) -> Iterable[str]:
-    """Kernel settings that may prevent an address from moving properly."""
+def doubts(interface: str, *, ipv4: bool, ipv6: bool, kernel: Path = Path("/proc/sys/net")) -> Iterable[str]:
+    """Kernel settings that may prevent an address from moving properly, from the files below `kernel`."""
     for path, (wanted, why) in SETTINGS.items():
         if (path.startswith("ipv4") and not ipv4) or (path.startswith("ipv6") and not ipv6):
             continue
-        file = Path("/proc/sys/net") / path.format(interface)
-        overall = Path("/proc/sys/net") / path.format("all")
+        # Those of IPv4 count for an interface if they are set for all (linux/inetdevice.h).
+        places = (interface, "all") if path.startswith("ipv4") else (interface,)
         try:
-            values = {file.read_text().strip(), *([overall.read_text().strip()] if "arp_" in path else [])}
+            values = {(kernel / path.format(place)).read_text().strip() for place in places}
         except OSError:
             continue
         if wanted not in values and not (wanted == "1" and values & {"2", "8"}):
