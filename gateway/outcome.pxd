@@ -47,6 +47,7 @@ cdef enum Outcome:
     O_CLIENT_LEFT
     O_CLIENT_TIMEOUT
     O_HTTP2_ERROR               # it broke a rule of HTTP/2
+    O_HEAD_TOO_LARGE            # for the HTTP/2 server
     O_CALL_TIMEOUT              # the deadline that it gave a gRPC call has passed
     # tunnels that did not end by themselves
     O_TUNNEL_IDLE

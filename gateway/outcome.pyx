@@ -60,6 +60,7 @@ TABLE = (
     (O_CLIENT_LEFT, "client_left", SIDE_CLIENT, 499, "The client closed or reset its connection."),
     (O_CLIENT_TIMEOUT, "client_timeout", SIDE_CLIENT, 408, "The client was too slow to send or to read."),
     (O_HTTP2_ERROR, "http2_error", SIDE_CLIENT, 0, "The client broke a rule of HTTP/2 on its stream or connection."),
+    (O_HEAD_TOO_LARGE, "head_too_large", SIDE_CLIENT, 431, "The head is larger than the HTTP/2 server says it takes."),
     (O_CALL_TIMEOUT, "call_timeout", SIDE_NONE, 504, "The deadline of a gRPC call has passed (grpc-timeout)."),
     (O_TUNNEL_IDLE, "tunnel_idle", SIDE_NONE, 0, "Nothing passed through the tunnel for timeouts.tunnel."),
     (O_TUNNEL_CUT_BY_CLIENT, "tunnel_cut_by_client", SIDE_CLIENT, 0, "The client reset the tunnel."),

@@ -2,8 +2,11 @@
 once, proceeds later, or is refused. `decide` has already refused requests of classes with `admit: never`.
 """
 
+from libc.stdint cimport uint64_t
+
 from gateway.proxy.qos_class cimport ADMITS_ALWAYS
 from gateway.rules.rate_limit cimport Charge
+from gateway.rules.request_key cimport MOST_KEYS
 
 
 cdef class Admission:
@@ -19,8 +22,9 @@ cdef class Admission:
         """
         cdef list charges = view.charges
         cdef Charge charge
+        cdef uint64_t keys[MOST_KEYS]
         cdef int64_t longest = 0, wait
-        cdef int i, count = 0
+        cdef int i, count = 0, own
         self.over = False
         if klass is not None and (klass.admits == ADMITS_ALWAYS or (charges is None and klass.limit is None)):
             return 0
@@ -34,11 +38,15 @@ cdef class Admission:
                     return -1
                 longest = max(longest, wait)
         if klass is not None and klass.limit is not None:
-            wait = self._take(klass.limit, klass.limit.by.key(view), now, patient)
-            if wait < 0:
-                self._give_back(charges, count)
-                return -1
-            longest = max(longest, wait)
+            own = klass.limit.by.keys(view, keys)
+            for i in range(own):
+                wait = self._take(klass.limit, keys[i], now, patient)
+                if wait < 0:
+                    self._give_back(charges, count)
+                    for own in range(i):
+                        self.rates.give_back(keys[own], &klass.limit.rate)
+                    return -1
+                longest = max(longest, wait)
         return longest
 
     cdef int64_t _take(self, RateLimit limit, uint64_t key, int64_t now, bint patient) except -2:

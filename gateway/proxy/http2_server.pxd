@@ -100,6 +100,7 @@ cdef class Http2ServerStream(Upstream):
     cdef uint8_t response_ended
     cdef uint8_t wanting                # in the list of streams whose clients take data again
     cdef uint8_t invalid                # libnghttp2 ends it because of an invalid frame
+    cdef uint8_t too_large              # its head was not sent: the server takes none of that size
     cdef uint8_t closed                 # nothing can be sent or received
     cdef uint32_t code                  # of the reset that has closed it
     cdef int64_t heard                  # what had come on the connection when it began

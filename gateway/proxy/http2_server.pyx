@@ -18,13 +18,14 @@ tunnel; otherwise it gets a connection of HTTP/1.1 (Aside), which only TLS can a
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
 from libc.errno cimport ECONNREFUSED, EPROTO, EPROTONOSUPPORT
+from libc.stdint cimport uint64_t
 from libc.stdlib cimport free
 from libc.string cimport memchr, memcmp, memcpy, memmove
 
 
 from gateway.outcome cimport (
-    O_BUG, O_PING_TIMEOUT, O_RESPONSE_CUT, O_RESPONSE_INVALID, O_RESPONSE_TOO_LARGE, O_SERVER_CLOSED, O_SERVER_RESET,
-    O_STALE, O_STOPPED, O_STREAM_REFUSED, O_STREAM_RESET, O_TLS_BROKEN, TLS_REASON,
+    O_BUG, O_HEAD_TOO_LARGE, O_PING_TIMEOUT, O_RESPONSE_CUT, O_RESPONSE_INVALID, O_RESPONSE_TOO_LARGE, O_SERVER_CLOSED,
+    O_SERVER_RESET, O_STALE, O_STOPPED, O_STREAM_REFUSED, O_STREAM_RESET, O_TLS_BROKEN, TLS_REASON,
 )
 from gateway.proxy.conn cimport RECV_AGAIN, RECV_BROKEN, RECV_END, SCRATCH, SENT_ALL, SENT_PART, Conn
 from gateway.proxy.http1_server cimport Http1ServerProtocol
@@ -340,6 +341,15 @@ cdef ng_nv *_request_fields(Out *head, bint secure, bint connects, size_t *count
     return fields
 
 
+cdef uint64_t _head_size(const ng_nv *fields, size_t count) noexcept nogil:
+    """The size of a head as SETTINGS_MAX_HEADER_LIST_SIZE has it (RFC 9113 section 6.5.2), in bytes."""
+    cdef uint64_t size = 32 * count
+    cdef size_t i
+    for i in range(count):
+        size += fields[i].namelen + fields[i].valuelen
+    return size
+
+
 # ------------------------------------------------------------------------------------------------------------- a stream
 
 cdef class Http2ServerStream(Upstream):
@@ -365,6 +375,11 @@ cdef class Http2ServerStream(Upstream):
         if c.websockets:
             self.key = _websocket_key(t)
         fields = _request_fields(&t.upstream_head, c.conn.ssl != NULL, self.key is not None, &count)
+        if _head_size(fields, count) > ng.session_get_remote_settings(c.session, NG_SETTINGS_MAX_HEADER_LIST_SIZE):
+            # Servers end the whole connection for such a head.
+            self.too_large = self.closed = 1
+            c.gone.append(self)
+            return c.pump()
         self.id = ng.submit_request(c.session, NULL, fields, count,
                                     &body if t.has_body or self.key is not None else NULL, NULL)
         if self.id < 0:
@@ -569,10 +584,15 @@ cdef class Http2ServerStream(Upstream):
 
     cdef int on_close(self) except -1:
         """The stream has been closed, by the server or by libnghttp2, or because both sides have ended it."""
+        cdef Transaction t
         if self.end_of_tunnel is not None:
             return self._wake_tunnel()
         if self.transaction is None:
             return 0
+        if self.too_large:
+            t = self.transaction
+            self.transaction = None
+            return t.on_failure(O_HEAD_TOO_LARGE, 0)
         if self.response_ended:
             self.owner.unread.add(self)
             return 0

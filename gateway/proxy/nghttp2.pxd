@@ -151,6 +151,7 @@ cdef struct NgFunctions:
     void (*option_set_no_auto_window_update)(ng_option *, int) noexcept
     void (*option_set_no_http_messaging)(ng_option *, int) noexcept
     void (*option_set_no_closed_streams)(ng_option *, int) noexcept
+    void (*option_set_max_send_header_block_length)(ng_option *, size_t) noexcept
     int (*session_server_new3)(ng_session **, const ng_callbacks *, void *, const ng_option *, ng_mem *) noexcept
     int (*session_client_new2)(ng_session **, const ng_callbacks *, void *, const ng_option *) noexcept
     void (*session_del)(ng_session *) noexcept

@@ -15,6 +15,7 @@ cdef extern from "<sys/mman.h>" nogil:
 
 cdef enum:
     PAYLOAD = 16384             # of a frame, at most: SETTINGS_MAX_FRAME_SIZE (RFC 9113 section 6.5.2)
+    BLOCK = 1 << 24             # of a head that is sent: the limits of heads are elsewhere, the library's is 64 KiB
 
 LIBRARY = b"libnghttp2.so.14"
 NAMES = (
@@ -33,6 +34,7 @@ NAMES = (
     b"option_set_no_auto_window_update",
     b"option_set_no_http_messaging",
     b"option_set_no_closed_streams",
+    b"option_set_max_send_header_block_length",
     b"session_server_new3",
     b"session_client_new2",
     b"session_del",
@@ -93,6 +95,7 @@ cdef ng_option *_options() except *:
     ng.option_set_no_auto_window_update(made, 1)
     ng.option_set_no_http_messaging(made, 1)    # wire/http2_head.pyx, http2_answer.pyx and the streams do it
     ng.option_set_no_closed_streams(made, 1)
+    ng.option_set_max_send_header_block_length(made, BLOCK)
     return made
 
 

@@ -9,7 +9,7 @@ from libc.time cimport time as c_time
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
 from gateway.proxy.server_room cimport ServerRoom
-from gateway.rules.actions cimport Respond
+from gateway.rules.actions cimport Respond, names_host
 from gateway.rules.view cimport IN_COOKIE, IN_HEADER, Value
 from qos.headroom cimport Busy, free_places
 from qos.sessions cimport A_ADOPTED, A_ASSET, A_EARLY, A_FULL, A_LIVE, A_NEW, A_RENEWED, A_WAITS
@@ -174,8 +174,8 @@ cdef class SessionGate:
     cdef bytes _address(self, const char *target, uint32_t n):
         """The target with its new ticket, or with its present one."""
         cdef bytes given = target[:n]
-        if given[:1] == b"/" and given[1:2] in (b"/", b"\\"):
-            given = b"/." + given       # browsers treat "//host/" as another host
+        if names_host(target, n):
+            given = b"/." + given
         path, _, query = given.partition(b"?")
         kept = [part for part in query.split(b"&")
                 if part and (self.text is None or not part.startswith(self.name + b"="))]

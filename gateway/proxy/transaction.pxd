@@ -101,6 +101,7 @@ cdef class Transaction(Work):
     cdef Out upstream_head              # for the server; kept for a retry
     cdef Out replay                     # the body as sent so far, while it is short enough to be sent again
     cdef Out trailers                   # as received
+    cdef Edits request_edits            # what rules change in the head, or None
     cdef Span method
     cdef Span target
     cdef Span host
@@ -175,6 +176,8 @@ cdef class Transaction(Work):
     cdef int on_body(self, const char *p, size_t n) except -1
     cdef int on_body_spliced(self, size_t n) except -1
     cdef int on_trailers(self, const char *p, size_t n) except -1
+    cdef int _end_request(self, Upstream upstream) except -1
+    cdef int _leave_out_trailers(self) except -1
     cdef int on_request_end(self) except -1
     cdef int on_body_blocked(self) except -1
     cdef int on_reader_ready(self) except -1

@@ -413,6 +413,8 @@ cdef class Transaction(Work):
         if respond.closes:
             return self._close(respond.status)
         if respond.body is None:
+            if self.grpc and respond.status >= 400:
+                return self._answer(respond.status, respond.lines, None, O_ANSWERED, False)
             if not respond.lines:
                 return self._page(respond.status, O_ANSWERED)
             lines, body = self.page_of(respond.status)
@@ -452,6 +454,7 @@ cdef class Transaction(Work):
             if view.request_edits is not None:
                 view.request_edits.leave_out(p, h, True)
                 extra = view.request_edits.added()
+                self.request_edits = view.request_edits
             if self.trace is not None:
                 extra = (<Trace>self.trace).lines(p, h, extra)
             edit_request(&self.upstream_head, p, h, uri, uri_len, &provenance.origin,
@@ -750,7 +753,7 @@ cdef class Transaction(Work):
                 self.downstream.resume()
                 return self._await_turn()
         self.request_done = 1
-        u.end(&self.trailers)
+        self._end_request(u)
         return self._await(A_SERVER, self.attempt.backend.response_ms)
 
     cdef bint _fail(self, int outcome, int64_t detail) except -1:
@@ -860,8 +863,30 @@ cdef class Transaction(Work):
     cdef int on_request_end(self) except -1:
         self.request_done = 1
         self.attempt.asked = self.poller.now
-        self.upstream.end(&self.trailers)
+        self._end_request(self.upstream)
         return self._await_turn()
+
+    cdef int _end_request(self, Upstream upstream) except -1:
+        if self.trailers.n:
+            self._leave_out_trailers()
+        return upstream.end(&self.trailers)
+
+    cdef int _leave_out_trailers(self) except -1:
+        """Leave out what clients must not say in a head, since a server may merge trailers into it (RFC 9110 section
+        6.5.1): what rules set, and what the gateway tells of the client."""
+        cdef set names = {self.downstream.provenance.client_from}
+        cdef bytes name, line, kept
+        cdef list lines = []
+        if self.request_edits is not None:
+            names |= self.request_edits.fields()
+        names = {name.replace(b"_", b"-") for name in names}
+        for line in self.trailers.p[:self.trailers.n].splitlines(keepends=True):
+            name = line.partition(b":")[0].lower().replace(b"_", b"-")
+            if name not in names and not name.startswith(b"x-client-cert-"):
+                lines.append(line)
+        kept = b"".join(lines)
+        self.trailers.n = 0
+        return out_append(&self.trailers, PyBytes_AS_STRING(kept), PyBytes_GET_SIZE(kept))
 
     cdef int on_body_blocked(self) except -1:
         """The client has more data, which cannot be taken now."""
@@ -1118,9 +1143,10 @@ cdef class Transaction(Work):
         return self._finish(O_ANSWERED)
 
     cdef int _answer(self, int status, bytes lines, bytes body, int outcome, bint close) except -1:
-        """Send a response of the gateway; `lines` are complete header lines."""
+        """Send a response of the gateway; `lines` are complete header lines. body: None of a call of gRPC alone, whose
+        errors have none."""
         self.status = status
-        if self.grpc and outcome != O_ANSWERED:
+        if self.grpc and (outcome != O_ANSWERED or body is None):
             # Trailers-Only; the log has the status that stands for it.
             lines, body = error_lines(status, self.overdue), b""
             status = 200
@@ -1379,6 +1405,7 @@ cdef class Transaction(Work):
         self.klass = None
         self.user = None
         self.settled = None
+        self.request_edits = None
         self.charged = 0
         self.qos = None
         self.frontend = None

@@ -23,4 +23,5 @@ cdef enum:
 
 cdef Respond answer(int status, bytes lines, body)
 cdef Respond marked(Respond made, str file, int line, str why)
+cdef bint names_host(const char *p, size_t n) noexcept nogil
 cdef Respond rewrite(View v, bytes target)

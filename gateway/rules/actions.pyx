@@ -1,5 +1,7 @@
 """What a route does to a request: it changes the request and continues, or returns a response."""
 
+import re
+
 from libc.stdint cimport int64_t
 
 from gateway.rules.view cimport Edits
@@ -7,6 +9,9 @@ from gateway.wire.head cimport R_OK
 from gateway.wire.target cimport A_PARAMETERS, A_SLASH
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
+
+# A path, or the beginning of one, that is its own normal form.
+_NORMAL = re.compile(rb"(?:/[\w~-][\w.~-]*)*/?").fullmatch
 
 
 cdef class Respond:
@@ -63,22 +68,38 @@ cdef class Redirect(Step):
         cdef bytes target = self.template.render(v)
         if not target:
             return answer(404, b"", None)       # a map without a value
-        if not self.elsewhere and target.startswith(b"//"):
-            # Input from the client must not turn a path into a network-path reference, `//host` (RFC 3986 section 4.2).
-            target = b"/" + target.lstrip(b"/")
+        if not self.elsewhere and names_host(PyBytes_AS_STRING(target), PyBytes_GET_SIZE(target)):
+            # Input from the client must not make a host of a path.
+            target = b"/" + target.lstrip(b"/\\")
         return answer(self.status, b"Location: " + target + b"\r\n", b"")
 
 
+cdef bint names_host(const char *p, size_t n) noexcept nogil:
+    """Whether browsers read a reference as `//host` (RFC 3986 section 4.2). To them a backslash is a slash (WHATWG URL
+    Standard, "relative state")."""
+    return n > 1 and p[0] == c'/' and (p[1] == c'/' or p[1] == c'\\')
+
+
 cdef class Rewrite(Step):
+    """The path stays below the directory that the template begins with, whatever the request puts behind it."""
     cdef Template template
+    cdef bytes directory
 
     def __init__(self, Template template, str text):
+        cdef bytes beginning = (<bytes>template.parts[0][0]).partition(b"?")[0]
         self.template = template
         self.text = text
+        self.directory = beginning[:beginning.rfind(b"/") + 1] if _NORMAL(beginning) else b"/"
 
     cdef object run(self, View v):
         cdef bytes target = self.template.render(v)
-        return rewrite(v, target) if target.startswith(b"/") else answer(404, b"", None)    # a map without a path
+        cdef Respond refused
+        if not target.startswith(b"/"):
+            return answer(404, b"", None)       # a map without a path
+        refused = rewrite(v, target)
+        if refused is None and len(self.directory) > 1 and not v.path().startswith(self.directory):
+            return answer(400, b"", None)
+        return refused
 
 
 cdef Respond rewrite(View v, bytes target):

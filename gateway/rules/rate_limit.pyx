@@ -6,6 +6,9 @@ qos/rates.pyx decides at admission whether a request may proceed. Nothing is cou
 from hashlib import blake2b
 from math import ceil, floor
 
+from libc.stdint cimport uint64_t
+
+from gateway.rules.request_key cimport MOST_KEYS
 from gateway.rules.template cimport Template
 from qos.rates cimport rate_of
 
@@ -55,17 +58,21 @@ cdef class RateLimit:
 
 
 cdef class CountRate(Step):
-    """Records the key of a request that the limit will count at admission."""
+    """Records the keys of a request that the limit will count at admission."""
 
     def __init__(self, RateLimit limit):
         self.limit = limit
         self.text = limit.text
 
     cdef object run(self, View v):
-        cdef Charge charge = Charge.__new__(Charge)
-        charge.limit = self.limit
-        charge.key = self.limit.by.key(v)
+        cdef uint64_t keys[MOST_KEYS]
+        cdef Charge charge
+        cdef int i, n = self.limit.by.keys(v, keys)
         if v.charges is None:
             v.charges = []
-        v.charges.append(charge)
+        for i in range(n):
+            charge = Charge.__new__(Charge)
+            charge.limit = self.limit
+            charge.key = keys[i]
+            v.charges.append(charge)
         return None

@@ -35,10 +35,45 @@ cdef class RequestKey:
         self.secret = secret
         self.text = f"{per}:{field}" if field else per or ""
 
-    cdef uint64_t key(self, View v) except? 0:
-        """The request's key. Requests without the header, cookie or parameter share one key."""
-        cdef uint8_t source[1 + NETWORK]
+    cdef int keys(self, View v, uint64_t *found) except -1:
+        """Find the keys by which a request counts, at most MOST_KEYS; how many they are, at least one.
+
+        A request that has the header, cookie or parameter several times counts for each value, since servers differ in
+        which one they read. If it has too many, it has one key with all such requests, as with all that have none.
+        """
+        cdef const uint8_t *secret = <const uint8_t *>PyBytes_AS_STRING(self.secret)
         cdef Value value
+        cdef uint64_t hashed
+        cdef int where, i, n = 0
+        if self.per == PER_HEADER:
+            where = IN_HEADER
+        elif self.per == PER_COOKIE:
+            where = IN_COOKIE
+        elif self.per == PER_QUERY:
+            where = IN_QUERY
+        else:
+            found[0] = self._one(v)
+            return 1
+        value.field = value.at = 0
+        while v.next(where, self.field, &value):
+            hashed = siphash64(secret, <const uint8_t *>value.p, value.n)
+            for i in range(n):
+                if found[i] == hashed:
+                    break
+            else:
+                if n == MOST_KEYS:
+                    n = 0
+                    break
+                found[n] = hashed
+                n += 1
+        if n == 0:
+            found[0] = siphash64(secret, secret, 0)
+            n = 1
+        return n
+
+    cdef uint64_t _one(self, View v) except? 0:
+        """The key of a source, of a template, or of all requests."""
+        cdef uint8_t source[1 + NETWORK]
         cdef bytes text
         cdef const uint8_t *secret = <const uint8_t *>PyBytes_AS_STRING(self.secret)
         if self.per == PER_SOURCE:
@@ -50,15 +85,19 @@ cdef class RequestKey:
         if self.per == PER_TEMPLATE:
             text = self.template.render(v)
             return siphash64(secret, <const uint8_t *>PyBytes_AS_STRING(text), <size_t>PyBytes_GET_SIZE(text))
-        value.field = value.at = value.n = 0
-        value.p = PyBytes_AS_STRING(self.secret)
-        if self.per == PER_HEADER:
-            v.next(IN_HEADER, self.field, &value)
-        elif self.per == PER_COOKIE:
-            v.next(IN_COOKIE, self.field, &value)
-        elif self.per == PER_QUERY:
-            v.next(IN_QUERY, self.field, &value)
-        return siphash64(secret, <const uint8_t *>value.p, value.n)
+        return siphash64(secret, secret, 0)
+
+    cdef uint64_t key(self, View v) except? 0:
+        """The one key of a request for which a single one must do: several values are like none."""
+        cdef uint64_t found[MOST_KEYS]
+        cdef const uint8_t *secret = <const uint8_t *>PyBytes_AS_STRING(self.secret)
+        return found[0] if self.keys(v, found) == 1 else siphash64(secret, secret, 0)
+
+    def keys_of(self, View v):
+        """The same as `keys`; for tests."""
+        cdef uint64_t found[MOST_KEYS]
+        cdef int i, n = self.keys(v, found)
+        return [found[i] for i in range(n)]
 
     def key_of(self, View v):
         """The same as `key`; for tests."""

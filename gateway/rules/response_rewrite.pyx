@@ -2,7 +2,9 @@
 
 import re
 
-from gateway.rules.actions cimport Step
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
+
+from gateway.rules.actions cimport Step, names_host
 from gateway.rules.template cimport Template
 from gateway.rules.view cimport Edits, View
 
@@ -43,11 +45,24 @@ cdef class RewriteResponse(Step):
         if self.ranges:
             edits = edits.of_status(self.ranges)
         for name, search, templates in self.edits:
-            edits.edit(name, search, _replacement([(<Template>template).render(v) for template in templates]),
-                       name == b"Set-Cookie")
+            texts = [(<Template>template).render(v) for template in templates]
+            if name == b"Location":
+                edits.edit(name, search, _location(texts), False)
+            else:
+                edits.edit(name, search, _replacement(texts), True)
         return None
 
 
+# What takes the place of a match, by the number of the alternative; made now, as the response comes later.
+
 def _replacement(texts):
-    """What takes the place of a match, by the number of the alternative; made now, as the response comes later."""
     return lambda match: match.group(1) + texts[match.lastindex - 2]
+
+
+def _location(texts):
+    """A path stays one, whatever the server's reference goes on with."""
+    def replaced(match):
+        cdef bytes text = texts[match.lastindex - 2]
+        cdef bytes made = text + match.string[match.end():]
+        return b"/." + text if names_host(PyBytes_AS_STRING(made), PyBytes_GET_SIZE(made)) else text
+    return replaced

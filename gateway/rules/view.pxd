@@ -23,6 +23,7 @@ cdef class Edits:
     cdef list by_status             # (ranges of statuses, Edits for answers with one of them), or None
     cdef int status                 # of the answer, once it is known
 
+    cdef set fields(self)
     cdef int leave_out(self, const char *p, Head *h, bint to_server) except -1
     cdef Edits of_status(self, tuple ranges)
     cdef int settle_status(self, int status) except -1

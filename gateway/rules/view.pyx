@@ -94,6 +94,10 @@ cdef class Edits:
         self._settle_lines([])      # as for a response without any of the fields
         return list(self.names), self.added()
 
+    cdef set fields(self):
+        """The names of all fields that are changed, in lower case."""
+        return {*self.names, *[item[0] for item in self.lines]}
+
     cdef int leave_out(self, const char *p, Head *h, bint to_server) except -1:
         """Mark the fields of a head that are not forwarded; of one to a server also those that it takes for them."""
         cdef int i
@@ -493,19 +497,27 @@ cdef class View:
 
 
 cdef bint _next_cookie(const char *p, uint32_t n, bytes name, Value *found) noexcept:
-    """The next value of a cookie in a Cookie field (RFC 6265 section 5.4), without quotes."""
+    """The next value of a cookie in a Cookie field (RFC 6265 section 5.4), without quotes and without the blanks around
+    name and value that most servers pass over."""
     cdef uint32_t at = found.at, end, start, stop, length = <uint32_t>PyBytes_GET_SIZE(name)
     cdef const char *edge
+    cdef bint known
     while at < n:
         edge = <const char *>memchr(p + at, c';', n - at)
         end = n if edge == NULL else <uint32_t>(edge - p)
-        while at < end and p[at] == c' ':
+        while at < end and (p[at] == c' ' or p[at] == c'\t'):
             at += 1
-        start = at + length + 1
+        start = at + length
+        known = start < end and memcmp(p + at, PyBytes_AS_STRING(name), length) == 0
         at, stop = end + 1, end
-        if start > end or p[start - 1] != c'=' or memcmp(p + start - length - 1, PyBytes_AS_STRING(name), length) != 0:
+        while known and start < end and (p[start] == c' ' or p[start] == c'\t'):
+            start += 1
+        if not known or start == end or p[start] != c'=':
             continue
-        while stop > start and p[stop - 1] == c' ':
+        start += 1
+        while start < stop and (p[start] == c' ' or p[start] == c'\t'):
+            start += 1
+        while stop > start and (p[stop - 1] == c' ' or p[stop - 1] == c'\t'):
             stop -= 1
         if stop - start >= 2 and p[start] == c'"' and p[stop - 1] == c'"':
             start += 1

@@ -109,7 +109,9 @@ cdef int block_field(Block *b, const Bounds *bounds, const char *name, size_t n,
                      size_t value_n) except -1:
     """Add a field as it came. Of a block that is refused already, or too large, fields are only counted."""
     cdef int pseudo
-    b.count += 1
+    # RFC 9113 section 8.2.3: a Cookie field comes in as many crumbs as it has cookies.
+    if not b.cookies.n or value_n == 0 or not _is(name, n, b"cookie", 6):
+        b.count += 1
     b.size += n + value_n
     if b.reason != R_OK:
         return 0

@@ -18,7 +18,10 @@ _V1: Final = re.compile(
     rb"PROXY (?:UNKNOWN(?: [\x21-\x7e ]*)?|(?P<family>TCP4|TCP6) (?P<source>[0-9a-fA-F:.]+) (?P<target>[0-9a-fA-F:.]+) "
     rb"(?P<port>0|[1-9][0-9]{0,4}) (?:0|[1-9][0-9]{0,4}))\r\n"
 )
-_FAMILIES: Final = {0x1: (12, 4, IPv4Address), 0x2: (36, 16, IPv6Address)}
+_FAMILIES: Final[dict[int, tuple[int, int, type[IPv4Address | IPv6Address]]]] = {
+    0x1: (12, 4, IPv4Address),
+    0x2: (36, 16, IPv6Address),
+}
 
 
 class BadHeader(Exception):
@@ -27,7 +30,10 @@ class BadHeader(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Header:
-    """`length` bytes on the wire; `source` and `port` are the client's, None and 0 if the proxy gives none."""
+    """`length` bytes on the wire; `source` and `port` are the client's, None and 0 if the proxy gives none.
+
+    An IPv4 address in the form of IPv6 counts as IPv4 (RFC 4291 section 2.5.5.2).
+    """
 
     length: int
     source: str | None
@@ -63,7 +69,7 @@ def _parse_v1(data: bytes) -> Header | None:
         raise BadHeader("invalid address in a header of version 1") from None
     if int(match["port"]) > 65535:
         raise BadHeader("invalid port in a header of version 1")
-    return Header(length, str(source), int(match["port"]))
+    return Header(length, _text(source), int(match["port"]))
 
 
 def _parse_v2(data: bytes) -> Header | None:
@@ -86,7 +92,12 @@ def _parse_v2(data: bytes) -> Header | None:
     if length - 16 < size:
         raise BadHeader("addresses cut short")
     port = int.from_bytes(data[16 + 2 * width : 18 + 2 * width], "big")
-    return Header(length, str(family(data[16 : 16 + width])), port)
+    return Header(length, _text(family(data[16 : 16 + width])), port)
+
+
+def _text(source: IPv4Address | IPv6Address) -> str:
+    mapped = source.ipv4_mapped if isinstance(source, IPv6Address) else None
+    return str(mapped or source)
 
 
 def header(version: int, source: tuple[str, int], target: tuple[str, int]) -> bytes:

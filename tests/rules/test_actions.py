@@ -48,6 +48,23 @@ def test_rewriting_and_the_query(target: str, path: str, uri: bytes) -> None:
     assert request.uri_now == uri
 
 
+@pytest.mark.parametrize("target, url, uri", [
+    ("/files/{path_rest}", "/static../headers", None), ("/files/{path_rest}", "/static%2e%2e", None),
+    ("/files{path_rest}", "/static../headers", b"/files../headers"), ("/files/{path_rest}", "/static/a", b"/files/a"),
+    ("/files/{query:name}", "/static?name=..", None), ("/files/{query:name}", "/static?name=a", b"/files/a?name=a"),
+    ("/files/{query:name}?x={query:name}", "/static?name=a.b", b"/files/a.b?x=a.b"),
+    ("/{path_rest}", "/static../headers", b"/headers"), ("{path}/..", "/static", b"/"),
+])  # fmt: skip
+def test_no_request_leaves_the_directory_that_a_rewrite_names(target: str, url: str, uri: bytes | None) -> None:
+    request = view(url=f"http://a{url}")
+    found = table({"match": {"path": "/static"}, "rewrite": target, "backend": "app"}).find(request)
+    if uri is None:
+        assert isinstance(found, Respond)
+        assert found.status == 400
+    else:
+        assert (found, request.uri_now) == ("app", uri)
+
+
 def test_a_path_that_hides_its_meaning_after_a_rewrite_is_refused() -> None:
     routes = table({"match": {"path": "/o"}, "rewrite": "/a/..{path_rest}", "backend": "app"})
     answer = routes.find(view(url="http://a/o;x"))
@@ -73,6 +90,8 @@ def test_changes_add_up_until_a_route_answers() -> None:
 @pytest.mark.parametrize("to, url, location", [
     ("https://{host}{uri}", "http://a.b/x?y=z", b"https://a.b/x?y=z"),
     ("/{path_rest}", "http://a/go//evil.example", b"/evil.example"),
+    ("/{query}", "http://a/go/?\\evil.example", b"/evil.example"),
+    ("/{query}", "http://a/go/?\\/\\evil.example/\\", b"/evil.example/\\"),
     ("//cdn/{path_rest}", "http://a/go/x", b"//cdn/x"),
     ("https://safe.example/{path_rest}", "http://a/go/@evil.example/", b"https://safe.example/@evil.example/"),
 ])  # fmt: skip

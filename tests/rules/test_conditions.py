@@ -39,6 +39,8 @@ def holds(match: dict[str, Any], request: View) -> bool:
     ({"header": {"X-A": [False, "b"]}}, view(), view(headers=["X-A: c"])),
     ({"cookie": {"beta": 1}}, view(headers=["Cookie: a=b; beta=1"]), view(headers=["Cookie: a=b; xbeta=1; beta=2"])),
     ({"cookie": {"beta": "1"}}, view(headers=["Cookie: a", 'Cookie: beta="1"']), view(headers=["Cookie: Beta=1"])),
+    ({"cookie": {"beta": "1"}}, view(headers=["Cookie: a=b;\tbeta \t=  1 ; c=d"]), view(headers=["Cookie: beta 1; b eta=1; beta"])),
+    ({"cookie": {"beta": ""}}, view(headers=["Cookie: beta= ; a"]), view(headers=["Cookie: beta =1;a=beta="])),
     ({"query": {"lang": "d e"}}, view(url="http://a/?x&lang=d+e"), view(url="http://a/?lang=de")),
     ({"query": {"lang": "~^d"}}, view(url="http://a/?lang=%64e"), view(url="http://a/?lang=xde")),
     ({"query": {"a&b": "="}}, view(url="http://a/?a%26b=%3D"), view(url="http://a/?a&b==")),

@@ -41,6 +41,27 @@ def test_what_is_counted_together(per: str, field: str, one: View, same: View, o
     assert counts.by.key_of(one) != counts.by.key_of(other)
 
 
+@pytest.mark.parametrize("per, one, other", [
+    ("cookie", seen(Cookie="id=a"), seen(Cookie="id=b")), ("header", seen(id="a"), seen(id="b")),
+    ("query", seen("http://a/?id=a"), seen("http://a/?id=b")),
+])  # fmt: skip
+def test_a_request_with_several_values_counts_for_each(per: str, one: View, other: View) -> None:
+    def several(count: int) -> View:
+        names = [chr(ord("a") + number) for number in range(count)]
+        if per == "query":
+            return seen("http://a/?" + "&".join(f"id={name}&id=a" for name in names))
+        if per == "cookie":
+            return seen(Cookie="; ".join(f"id={name}; id= a " for name in names))
+        return view(headers=[f"id: {name}" for name in [*names, "a"]])
+
+    by = limit(per, "id").by
+    assert by.keys_of(several(2)) == [by.key_of(one), by.key_of(other)]
+    assert len(by.keys_of(several(8))) == 8
+    # Where one key must do, and if there are too many, they are like requests without a value.
+    assert by.key_of(several(2)) == by.key_of(seen())
+    assert by.keys_of(several(9)) == by.keys_of(seen()) == [by.key_of(seen())]
+
+
 def test_all_requests_share_a_rate_by_nothing() -> None:
     assert limit().by.key_of(seen()) == limit().by.key_of(seen("http://b/y", client="192.0.2.9", X="1"))
 

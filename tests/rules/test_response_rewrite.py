@@ -30,6 +30,23 @@ def test_changes_for_a_status_follow_those_for_all() -> None:
     assert edits(*routes, status=503) == ([b"x-a", b"server"], b"X-B: 1\r\nX-A: late\r\nX-B: 2\r\n")
 
 
+@pytest.mark.parametrize("server, client", [
+    ("http://app:1//evil.example/", "/.//evil.example/"), ("http://app:1/\\evil.example/", "/./\\evil.example/"),
+    ("http://app:1/x//y", "/x//y"), ("http://app:1/", "/"), ("//other.example/", "//other.example/"),
+])  # fmt: skip
+def test_a_server_that_repeats_a_slash_names_no_host(server: str, client: str) -> None:
+    site = Site.model_validate({
+        "backends": {"app": {"servers": ["127.0.0.1:1"]}},
+        "routes": [{"rewrite_location": {"http://app:1/": "/"}, "backend": "app"}],
+    })  # fmt: skip
+    request = view()
+    compile_routes(site, {"app": "app"}).find(request)
+    assert request.response_edits is not None
+    fields: list[list[Any]] = [[b"location", server.encode(), None]]
+    request.response_edits._settle_lines(fields)
+    assert fields[0][2] == client.encode()
+
+
 @pytest.mark.parametrize("route, said", [
     ({"response_status": "500", "backend": "app"}, "the route changes nothing of responses"),
     ({"rewrite_location": {"inner": "/"}}, "expected a URL or a path beginning with /"),

@@ -177,7 +177,10 @@ def test_a_failure_after_the_head_is_said_in_trailers(lend_gateway: Starter, sen
             assert failure(lambda: list(caller.download(b"", timeout=LIMIT)))[0] == grpc.StatusCode.UNAVAILABLE
 
 
-def test_errors_of_the_gateway_are_those_of_grpc(lend_gateway: Starter, echo: GrpcEcho) -> None:
+def test_errors_of_the_gateway_are_those_of_grpc(lend_gateway: Starter, echo: GrpcEcho, tmp_path: Path) -> None:
+    users = tmp_path / "users"
+    users.touch(0o600)
+    users.write_text("anna:{SHA}5en6G6MezRroT3XKqkdPOmY/BfQ=\n")
     description = calls(echo)
     dead = {"servers": [f"127.0.0.1:{free_port()}"], "h2": True}
     slow = {**description["backends"]["app"], "timeouts": {"response": "300ms"}}
@@ -186,6 +189,8 @@ def test_errors_of_the_gateway_are_those_of_grpc(lend_gateway: Starter, echo: Gr
         {"match": {"header": {"X-To": "dead"}}, "backend": "dead"},
         {"match": {"header": {"X-To": "slow"}}, "backend": "slow"},
         {"match": {"header": {"X-To": "limited"}}, "rate": "1/h", "backend": "app"},
+        {"match": {"header": {"X-To": "secret"}}, "basic_auth": {"file": str(users)}, "backend": "app"},
+        {"match": {"header": {"X-To": "own"}}, "respond": {"status": 403}},
         {"match": {"header": {"X-To": "app"}}, "backend": "app"},
     ]
     gateway = lend_gateway(description)
@@ -198,6 +203,8 @@ def test_errors_of_the_gateway_are_those_of_grpc(lend_gateway: Starter, echo: Gr
         assert status("dead") == grpc.StatusCode.UNAVAILABLE
         assert status("slow", b"hang") == grpc.StatusCode.UNAVAILABLE
         assert status("nowhere") == grpc.StatusCode.UNIMPLEMENTED
+        assert status("secret") == grpc.StatusCode.UNAUTHENTICATED
+        assert status("own") == grpc.StatusCode.PERMISSION_DENIED
         assert client.unary(b"a", metadata=(("x-to", "limited"),), timeout=LIMIT) == b"a"
         assert status("limited") == grpc.StatusCode.RESOURCE_EXHAUSTED
 

@@ -143,6 +143,81 @@ def test_interim_answers_and_trailers_pass_both_ways(lend_gateway: Starter, peer
     assert text.endswith(b"\r\n\r\n4\r\nbody\r\n0\r\nx-sum: 4\r\n\r\n")
 
 
+def test_a_head_is_as_large_as_the_server_takes(lend_gateway: Starter, peers: Peers, tmp_path: Path) -> None:
+    """libnghttp2 alone would send no more than 64 KiB of it, and servers end a connection that brings too much."""
+    large = peers(settings={SettingCodes.MAX_HEADER_LIST_SIZE: 1 << 20})
+    small = peers(settings={SettingCodes.MAX_HEADER_LIST_SIZE: 4000})
+    description = http2(large)
+    description["backends"]["small"] = site([small], h2=True)["backends"]["app"]
+    description["routes"] = [
+        {"match": {"path": "/small"}, "set_header": {"X-Path": "{path}"}, "backend": "small"},
+        {"set_header": {"X-Path": "{path}", "X-More": "{path}"}, "backend": "app"},
+    ]
+    log = Log(tmp_path)
+    gateway = lend_gateway(description | {"access_log": log.section})
+    path = "/" + "%7C" * 15000
+    with Http2Client(gateway.port) as client, RawClient(gateway.port) as old:
+        assert old.get("/" + "|" * 15000).status == 200
+        beside = client.begin("/small", method="POST", end=False)
+        assert old.get("/small" + "|" * 1000).status == 431
+        assert client.get("/small" + "|" * 1000).status == 431
+        assert (
+            old.ask(b"POST /small%s HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n\r\nabc" % (b"|" * 1000)).status == 431
+        )
+        client.send_body(beside, b"abc")
+        assert client.wait(beside).body == b"ok"
+        assert old.get("/small").status == 200
+    (call,) = large.calls
+    assert (call.header(":path"), call.header("x-path"), call.header("x-more")) == (path, path, path)
+    assert small.connections == 1
+    eventually(lambda: len(log.entries) == 6, "six lines in the log")
+    assert sorted(entry["outcome"] for entry in log.entries) == ["head_too_large"] * 3 + ["ok"] * 3
+
+
+@pytest.mark.parametrize("secure", [False, True], ids=["clients of HTTP/1", "clients of HTTP/2"])
+@pytest.mark.parametrize("to", ["HTTP/1", "HTTP/2"])
+def test_no_trailer_says_what_clients_must_not_say(
+    lend_gateway: Starter, peers: Peers, to: str, *, secure: bool
+) -> None:
+    """A server may merge them into the head (RFC 9110 section 6.5.1)."""
+    said = {
+        "x-client-cert-verify": "SUCCESS", "x_client_cert_subject": "CN=admin", "x-user": "admin", "x_user": "admin",
+        "cf-connecting-ip": "192.0.2.6", "x-forwarded-for": "192.0.2.7", "x-sum": "4", "x-added": "1",
+    }  # fmt: skip
+    lines = "".join(f"{name}: {value}\r\n" for name, value in said.items())
+    server = peers()
+    heads: list[bytes] = []
+
+    def reads(connection: socket.socket, head: bytes) -> None:
+        while not head.endswith(b"\r\n\r\n") or b"\r\n0\r\n" not in head:
+            head += connection.recv(65536)
+        heads.append(head)
+        connection.sendall(OK)
+
+    with RawServer(reads) as old:
+        description = http2(server) if to == "HTTP/2" else http2(old) | {"backends": site([old])["backends"]}
+        description["frontends"][0] |= {"trusted_proxies": ["192.0.2.0/24"], "client_from": "CF-Connecting-IP"}
+        description["routes"] = [
+            {"set_header": {"X-User": "nobody"}, "default_header": {"X-Added": "2"}, "backend": "app"}
+        ]
+        gateway = lend_gateway(description)
+        if secure:
+            with Http2Client(gateway.port) as client:
+                stream = client.begin("/", ("te", "trailers"), method="POST", end=False)
+                client.send_body(stream, b"body", end=False)
+                client.connection.send_headers(stream, list(said.items()), end_stream=True)
+                client.flush()
+                assert client.wait(stream).status == 200
+        else:
+            head = b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n"
+            with RawClient(gateway.port) as raw:
+                assert raw.ask(head + b"4\r\nbody\r\n0\r\n" + lines.encode() + b"\r\n").status == 200
+    if to == "HTTP/2":
+        assert server.calls[0].trailers == [("x-sum", "4")]
+    else:
+        assert heads[0].endswith(b"\r\n0\r\nx-sum: 4\r\n\r\n")
+
+
 def test_heads_without_bodies(lend_gateway: Starter, peers: Peers) -> None:
     gateway = lend_gateway(http2(peers()))
     with Http2Client(gateway.port) as client, RawClient(gateway.port) as old:

@@ -109,6 +109,19 @@ def test_each_value_has_the_rate_to_itself(
     assert statuses(gateway, 2) == [200, 429]  # those without a value share one
 
 
+def test_no_value_hides_behind_another(start_gateway: Starter, start_servers: Servers) -> None:
+    """Neither by a class's rate nor by a route's; what the second one refuses, the first has not counted."""
+    description = described(start_servers("app1"), {"name": "all", "rate": SLOW, "burst": 2, "per": "cookie:id"})
+    limit = {"match": {"path": "/who"}, "rate": SLOW, "burst": 1, "per": "query:key"}
+    gateway = start_gateway(description | {"routes": [limit, {"backend": "app"}]})
+    assert statuses(gateway, 1, "Cookie: id=a", path="/who?key=1") == [200]
+    assert statuses(gateway, 3, "Cookie: id=a", path="/who?key=2&key=1") == [429] * 3
+    assert statuses(gateway, 1, "Cookie: id=a", path="/who?key=3") == [200]
+    for number in range(3):
+        assert statuses(gateway, 1, f"Cookie: id=x{number}; id= a", path=f"/who?key=other{number}") == [429]
+        assert statuses(gateway, 1, f"Cookie: id=x{number}", path=f"/who?key=more{number}") == [200]
+
+
 def test_rates_of_routes_and_class_hold_together(start_gateway: Starter, start_servers: Servers) -> None:
     description = described(start_servers("app1"), {"name": "all", "rate": SLOW, "burst": 4})
     description["routes"] = [

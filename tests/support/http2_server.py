@@ -62,6 +62,7 @@ class Peer:
         self.connection.local_settings = Settings(
             client=False, initial_values={SettingCodes.MAX_CONCURRENT_STREAMS: 100, **settings}
         )
+        self.connection.decoder.max_header_list_size = settings.get(SettingCodes.MAX_HEADER_LIST_SIZE, 65536)
         self.calls: dict[int, Call] = {}
         self.pings = 0
         self.goaway: int | None = None

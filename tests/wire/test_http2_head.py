@@ -119,6 +119,14 @@ def test_what_is_refused(fields: list[tuple[bytes, bytes]], status: int) -> None
     assert head_of(fields)[0] == status
 
 
+def test_a_cookie_field_in_many_crumbs_is_one_field() -> None:
+    whole = "; ".join(f"c{number}=v" for number in range(900))
+    crumbs = [(b"cookie", cookie.encode()) for cookie in whole.split("; ")]
+    assert head_of([*PSEUDO, *crumbs]) == head_of([*PSEUDO, (b"cookie", whole.encode())])
+    assert head_of([*PSEUDO, *crumbs])[0] == 0
+    assert head_of([*PSEUDO, *[(b"cookie", b"a=1234567")] * 2500])[0] == 431  # the limit in bytes holds
+
+
 def test_trailers_are_lines_and_nothing_more() -> None:
     assert head_of([(b"x-sum", b"1"), (b"y", b"")], trailers=True) == (0, b"x-sum: 1\r\ny: \r\n", False)
     for bad in ((b":path", b"/"), (b"X", b"y"), (b"connection", b"close"), (b"a", b"b\r\nc: d")):

@@ -12,7 +12,12 @@ GOOD = {
     b"PROXY TCP6 2001:db8::1 ::1 12345 80\r\n": ("2001:db8::1", 12345),
     b"PROXY UNKNOWN\r\n": (None, 0),
     b"PROXY UNKNOWN whatever it says 1 2\r\n": (None, 0),
+    b"PROXY TCP6 ::ffff:192.0.2.1 ::ffff:a00:1 12345 80\r\n": ("192.0.2.1", 12345),
     V4: ("192.0.2.1", 12345),
+    SIGNATURE + b"\x21\x21\x00\x24" + (bytes(10) + b"\xff\xff\xc0\x00\x02\x01") * 2 + b"\x30\x39\x00\x50": (
+        "192.0.2.1",
+        12345,
+    ),
     V6: ("2001:db8::1", 12345),
     SIGNATURE + b"\x20\x00\x00\x00": (None, 0),
     SIGNATURE + b"\x21\x00\x00\x03abc": (None, 0),
