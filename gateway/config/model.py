@@ -346,10 +346,14 @@ class Limits(Model):
     header_timeout: PositiveDuration = Field(
         "10s",
         validate_default=True,
-        description="Time from the first byte of a request head to its last; slower ones get 408.",
+        description="Time from the first byte of a request head to its last; slower ones get 408. A new connection on "
+        "which nothing comes for so long is closed.",
     )
     idle_timeout: PositiveDuration = Field(
-        "60s", validate_default=True, description="Time for which a connection without a request is kept."
+        "60s",
+        validate_default=True,
+        description="Time for which a connection is kept after a request, for the next one; longest pause of a body, "
+        "and of a client that reads its answer.",
     )
 
     body_rate: Rate = Field(
@@ -1232,13 +1236,13 @@ class Route(RateLimited):
     @model_validator(mode="after")
     def _one_action(self) -> "Route":
         actions = [name for name in _FINAL if getattr(self, name) is not None]
-        if not actions and not any(getattr(self, name) for name in (*_EDITS, *_REWRITES, *_CHANGES)):
-            raise Fault(f"a route needs one of {', '.join(_FINAL)}, or something to change")
         if len(actions) > 1:
             raise Fault(f"{actions[0]} and {actions[1]} cannot be combined in a route", actions[1], key=True)
         for name in ("timeouts", "retries", "affinity"):
             if getattr(self, name) is not None and self.backend is None and self.split is None:
                 raise Fault(f"{name} needs backend or split in the same route", name, key=True)
+        if not actions and not any(getattr(self, name) for name in (*_EDITS, *_REWRITES, *_CHANGES)):
+            raise Fault(f"a route needs one of {', '.join(_FINAL)}, or something to change")
         return self
 
     @model_validator(mode="after")

@@ -82,8 +82,8 @@ class Pattern:
         refused = not shape.linear and _LOOKS_AROUND.search(text)
         if refused and not backtrack:
             raise Fault(
-                "(?= (?! (?<= and (?<! need a pattern that begins with ^ and repeats without bound only once, and only "
-                "a single character: anything else could take too long"
+                "(?= (?! (?<= and (?<! need a pattern that repeats nothing without bound, or begins with ^ and so "
+                "repeats a single character once: anything else could take too long"
             )
         source = b""
         try:

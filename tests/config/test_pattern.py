@@ -57,6 +57,7 @@ def test_looking_ahead_where_it_cannot() -> None:
     assert pattern.search(b".git/config")
     assert not pattern.search(b".well-known/acme")
     assert pattern.search(b"occ")
+    assert Pattern(r"(?=x)y|(?<!a)b").search(b"cb")
 
 
 @pytest.mark.parametrize("source, message", [
