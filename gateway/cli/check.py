@@ -60,7 +60,7 @@ def check(site: Path, *, offline: bool) -> None:
         "servers": sum(len(backend.servers) for backend in model.backends.values()),
         "routes": len(model.routes),
     }
-    text = ", ".join(f"{count} {what}" for what, count in counts.items())
+    text = ", ".join(f"{count} {what[:-1] if count == 1 else what}" for what, count in counts.items())
     found = {"ok": True, "problems": [problem_json(each) for each in loaded.warnings], **counts}
     tell(colour.good(f"{site}: ok ({text})"), found)
 

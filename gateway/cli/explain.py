@@ -66,7 +66,7 @@ def explain(  # noqa: PLR0913 - one an option
     from gateway.explain.report import plain, tree  # noqa: PLC0415
     from gateway.explain.sandbox import Sandbox  # noqa: PLC0415
 
-    pairs = [(name.strip(), value.strip()) for name, _, value in (header.partition(":") for header in headers)]
+    pairs = _pairs(headers)
     try:
         asked = Asked.parse(f"{method} {url}", pairs, client)
     except ValueError as error:
@@ -89,12 +89,22 @@ def explain(  # noqa: PLR0913 - one an option
     run_as_user(loaded, show, colour.steps, offline=offline)
 
 
+def _pairs(headers: tuple[str, ...]) -> list[tuple[str, str]]:
+    """Names and values of -H; ends the program if one is no header."""
+    pairs = []
+    for header in headers:
+        name, colon, value = header.partition(":")
+        if not colon or not name.strip():
+            raise click.UsageError(f"-H {header}: expected NAME:VALUE, such as -H 'Accept: text/html'")
+        pairs.append((name.strip(), value.strip()))
+    return pairs
+
+
 def _explain_there(gateway: "Remote", request: str, headers: tuple[str, ...], client: str) -> None:
     """Let a gateway elsewhere explain a request; print what it says."""
     from loadagent.printable import printable_lines  # noqa: PLC0415
 
-    pairs = [[name.strip(), value.strip()] for name, _, value in (header.partition(":") for header in headers)]
-    found = ask_api(gateway, "POST", "/explain", {"request": request, "headers": pairs, "client": client})
+    found = ask_api(gateway, "POST", "/explain", {"request": request, "headers": _pairs(headers), "client": client})
     tell(colour.steps(fitted(printable_lines(str(found["text"])))), {"request": found["request"], **found["decision"]})
 
 
@@ -144,13 +154,15 @@ def _assumption(text: str, site: "Site") -> "Assumption":
 
     from gateway.config.consistency import unknown_in_assumption  # noqa: PLC0415
     from gateway.config.expectation import Assumption  # noqa: PLC0415
+    from gateway.config.explain import findings  # noqa: PLC0415
 
     try:
         assumed = Assumption.model_validate(yaml.safe_load(text))
     except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"])
-        raise click.UsageError(f"--assume: {where}: {first['msg']}") from None
+        at = ("tests", 0, "assume")
+        first = next(findings(error, at=at))
+        where = [str(part) for part in first.loc[len(at) :]]
+        raise click.UsageError(": ".join(("--assume", *filter(None, (".".join(where), first.message))))) from None
     except yaml.YAMLError:
         raise click.UsageError("--assume: this is not YAML: write it as '{live: 2000, ticket: queued}'") from None
     sites = {site.sites.self_, *site.sites.peers} if site.sites is not None else ()

@@ -173,12 +173,12 @@ def _decided(said: Step) -> Iterator[str]:
 
 
 def _server(said: Step) -> Iterator[str]:
-    from gateway.explain.report import choice  # noqa: PLC0415
+    from gateway.explain.report import NOT_KEPT, choice  # noqa: PLC0415
 
     tried = f", not {', '.join(said['tried'])}, which failed it" if said["tried"] else ""
     yield f"├─ {_at(said)}: chosen: server {said['server']} of {said['backend']}{tried}"
     if said["affinity"] is not None:
-        yield f"│  affinity {said['affinity']} {'keeps the client there' if said['kept'] else 'names no usable server'}"
+        yield f"│  affinity {said['affinity']} {'keeps the client there' if said['kept'] else NOT_KEPT}"
     yield from choice(said)
 
 

@@ -419,6 +419,8 @@ class _Reader:
         if closed.outer is not None and closed.inner is None:
             self.found = closed.outer
         if closed.items is not None:
+            if not closed.items and not any(number > closed.line for number, _ in self.problems):
+                raise Fault(f"<{closed.name}> is empty: write Require into it, or take it out")  # as Apache has it
             kind = closed.name.lower().removeprefix("require")
             if kind == "none" and directives.asks_login(("any", tuple(closed.items))):
                 raise Fault(_NOT_NEGATED)

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Collection, Hashable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
@@ -9,10 +10,13 @@ from typing import Any
 from gateway.config import expression, template, zones
 from gateway.config.acme import MOST, Acme
 from gateway.config.expectation import Assumption, SiteTest
+from gateway.config.fields import PathMatch
 from gateway.config.match import Match
 from gateway.config.model import Site
 from gateway.config.problem import Finding, Loc, suggest
 from gateway.config.sites import AUTO, SPILL
+
+_DOTS = frozenset({".", ".."})
 
 
 def gaps(data: dict[str, Any]) -> Iterator[Finding]:
@@ -184,13 +188,36 @@ def _out_of_reach(site: Site) -> Iterator[Finding]:
                 continue
             at = (*loc, "path", i) if len(match.path) > 1 else (*loc, "path")
             if merged and "//" in item.path:
-                message = (
-                    f"no path is like this, runs of slashes become one: write {re.sub('/{2,}', '/', item.path)}, or"
-                )
-                yield Finding(at, f"{message} say merge_slashes: false on a frontend")
+                meant = _without_dots(replace(item, path=re.sub("/{2,}", "/", item.path)))
+                message = f"no path is like this, runs of slashes become one: write {meant}"
+                yield Finding(at, f"{message}, or say merge_slashes: false on a frontend")
             elif refused and re.search("%2f|%5c", item.path, re.IGNORECASE):
                 message = "no path is like this, encoded slashes are refused"
                 yield Finding(at, f"{message}: say encoded_slashes: true on a frontend")
+            elif (resolved := _without_dots(item)) != item.path:
+                message = "no path is like this, dot segments are resolved in requests"
+                yield Finding(at, f"{message}: write {'= ' * item.exact}{resolved}")
+
+
+def _without_dots(item: PathMatch) -> str:
+    """A path to match as it is after dot segments are resolved (RFC 3986 section 5.2.4).
+
+    The last segment of a prefix stays: "/." is the beginning of "/.git".
+    """
+    segments = re.sub("%2e", ".", item.path, flags=re.IGNORECASE).split("/")[1:]
+    if not any(segment in _DOTS for segment in (segments if item.exact else segments[:-1])):
+        return item.path
+    kept: list[str] = []
+    for i, segment in enumerate(segments):
+        last = i == len(segments) - 1
+        if segment not in _DOTS or (last and not item.exact):
+            kept.append(segment)
+            continue
+        if segment == ".." and kept:
+            kept.pop()
+        if last:
+            kept.append("")
+    return "/" + "/".join(kept)
 
 
 def _unknown_names(site: Site, known: Mapping[str, Collection[str]]) -> Iterator[Finding]:
@@ -267,7 +294,8 @@ def _unknown_frontends(site: Site, frontends: Collection[str]) -> Iterator[Findi
         for i, name in enumerate(match.frontend):
             if name not in frontends:
                 at = (*loc, "frontend", i) if len(match.frontend) > 1 else (*loc, "frontend")
-                yield Finding(at, _nobody("frontend", name, frontends))
+                hint = suggest(name, frontends) or f": give it to one, name: {name}"
+                yield Finding(at, f"there is no frontend {name}{hint}")
 
 
 def _with_inner(match: Match, at: Loc) -> Iterator[tuple[Loc, Match]]:
@@ -314,7 +342,7 @@ def warnings(site: Site, routes_at: Sequence[str]) -> Iterator[Finding]:
         seen.setdefault(route.match, i)
         rest = len(site.routes) - i - 1
         if route.match.everything and rest:
-            others = f", nor are the {rest - 1} after it" if rest > 1 else ""
+            others = f", nor {'is the one' if rest == 2 else f'are the {rest - 1}'} after it" if rest > 1 else ""
             yield _warning(("routes", i + 1), f"never reached{others}: the route before it matches everything")
             break
     used = {route.backend for route in site.routes}

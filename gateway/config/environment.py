@@ -1,20 +1,31 @@
 """Environment variables in the values of a site file: "${NAME}", or "${NAME:-default}"; "$${" stands for "${"."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
 from gateway.config.document import plain
 from gateway.config.problem import Finding, Loc
 
 _VARIABLE: Final = re.compile(r"\$(\$\{)|\$\{([A-Za-z_][A-Za-z0-9_]*)(?::-([^}]*))?\}")
+_UNCLEAR: Final = re.compile(r"(?<!\$)\$\{(?:([^${}]{1,40})\})?")
 _CADDY: Final = re.compile(r"(?<!\{)\{\$([A-Z_][A-Z0-9_]*)(?::[^}]*)?\}")
+
+
+def _unclear(text: str, loc: Loc) -> Iterator[Finding]:
+    """What begins as a variable and is none."""
+    found = _UNCLEAR.search(_VARIABLE.sub(lambda match: " " * len(match[0]), text))
+    if found is not None:
+        why = f"{found[1]} is not the name of a variable" if found[1] else "a variable is not closed"
+        message = f"{why}: write ${{NAME}} for one of the environment, and $${{ for the text ${{"
+        yield Finding(loc, message, offset=found.start())
 
 
 def fill(data: Any, environment: Mapping[str, str]) -> tuple[dict[str, str], list[Finding]]:
     """Replace the variables in all values of `data`, in place.
 
-    Returns the variables used with their values, and a finding for each that is not set and has no default.
+    Returns the variables used with their values, and a finding for each that is not set and has no default, or has no
+    valid name.
     """
     used: dict[str, str] = {}
     findings: list[Finding] = []
@@ -36,6 +47,7 @@ def fill(data: Any, environment: Mapping[str, str]) -> tuple[dict[str, str], lis
         if caddy := _CADDY.search(text):
             message = f"write ${{{caddy[1]}}} for an environment variable"
             findings.append(Finding(loc, message, offset=caddy.start()))
+        findings.extend(_unclear(text, loc))
         made = _VARIABLE.sub(value, text)
         whole = _VARIABLE.fullmatch(text)
         return plain(made) if whole and not whole[1] else made

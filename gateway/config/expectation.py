@@ -1,12 +1,13 @@
 """The `tests:` of a site file: requests and their expected results."""
 
+from ipaddress import ip_address
 from typing import Annotated, Final, Literal
 
 from pydantic import AfterValidator, Field, PlainValidator, WithJsonSchema, model_validator
 
 from gateway.config.expression import moment
 from gateway.config.fields import ClassName, Duration, Flag, Given, HeaderMatches, HeaderName, Model, Share, Text, Whole
-from gateway.config.problem import Fault
+from gateway.config.problem import Fault, kind
 
 CLIENT: Final = "192.0.2.1"
 
@@ -16,6 +17,15 @@ def _moment(value: object) -> float:
         return moment(str(value))
     except ValueError:
         raise ValueError("expected a time such as 2026-12-24T18:00:00Z") from None
+
+
+def client_address(value: str) -> str:
+    """The address of a client as it is. Raises ValueError if it is none."""
+    try:
+        ip_address(value)
+    except ValueError:
+        raise ValueError(f"expected the address of a client such as {CLIENT}, not {kind(value)}") from None
+    return value
 
 
 def _request(value: str) -> str:
@@ -102,6 +112,6 @@ class SiteTest(Model):
 
     request: Annotated[Text, AfterValidator(_request)] = Field(description="METHOD URL, with the whole URL.")
     headers: dict[HeaderName, Text] = Field({}, description="Headers to send.")
-    client: Text = Field(CLIENT, description="Address of the client.")
+    client: Annotated[Text, AfterValidator(client_address)] = Field(CLIENT, description="Address of the client.")
     assume: Assumption = Field(default_factory=Assumption, description="State that expressions see.")
     expect: Expected = Field(description="Expected result.")

@@ -22,12 +22,12 @@ SUGGESTIONS: Final = 200
 """Unknown keys for which a similar one is looked for: for more, this took most of the time of a load."""
 
 
-def findings(error: ValidationError, suggestions: int = SUGGESTIONS) -> Iterator[Finding]:
-    """The errors of validating a `Site`, each at its key or value."""
+def findings(error: ValidationError, suggestions: int = SUGGESTIONS, at: Loc = ()) -> Iterator[Finding]:
+    """The errors of validating a `Site`, or the part of one that is `at` a place, each at its key or value."""
     for details in error.errors(include_url=False):
         # A failed default that depends on another key is a consequence of that key's error.
         if details["type"] != "default_factory_not_called":
-            yield _finding(details, suggesting=suggestions > 0)
+            yield _finding(details, at, suggesting=suggestions > 0)
             suggestions -= details["type"] == "extra_forbidden"
 
 
@@ -36,8 +36,8 @@ def places(error: ValidationError) -> Iterator[Loc]:
     return (finding.loc for finding in findings(error, suggestions=0))
 
 
-def _finding(details: ErrorDetails, *, suggesting: bool) -> Finding:
-    loc: Loc = details["loc"]
+def _finding(details: ErrorDetails, at: Loc, *, suggesting: bool) -> Finding:
+    loc: Loc = (*at, *details["loc"])
     context = details.get("ctx", {})
     is_key = bool(loc) and loc[-1] == _KEY
     if is_key:
@@ -57,6 +57,7 @@ def _finding(details: ErrorDetails, *, suggesting: bool) -> Finding:
 _MAPPINGS: Final = {
     "affinity": "{cookie: SRV}",
     "agent": "{connect: 8081}",
+    "assume": "{live: 2000, ticket: queued}",
     "basic_auth": "{file: users, realm: Name}",
     "check": "{http: /healthz}",
     "expect": "{status: 200}",
@@ -75,6 +76,15 @@ _MAPPINGS: Final = {
     "pages": "{404: not-found.html}",
 }
 """An example of each mapping that people write as something else."""
+_NUMBER_IN: Final = {
+    "agent": "connect",
+    "expect": "status",
+    "outlier": "errors",
+    "respond": "status",
+    "retries": "attempts",
+}
+_PATH_IN: Final = {"check": "http", "match": "path", "not": "path"}
+"""The key of such a mapping for which a number, or a path, is meant."""
 
 
 def _shape(loc: Loc, details: ErrorDetails) -> str:
@@ -83,14 +93,35 @@ def _shape(loc: Loc, details: ErrorDetails) -> str:
     if details["type"] in ("model_type", "dict_type"):
         if isinstance(value, list) and name in ("backends", "maps", "zones", "peers"):
             return ": write NAME: {…} for each"
-        return f": write {_MAPPINGS[name]}" if name in _MAPPINGS else ""
+        return _mapping(name, value)
     if details["type"] == "tuple_type":
         if isinstance(value, dict):
             return ": begin each item with -"
         return f": write [{value}]" if isinstance(value, (str, int)) and len(str(value)) <= 40 else ""
-    if details["type"] == "string_type" and isinstance(value, dict):
-        return "; put text with braces in quotes" if len(value) == 1 and list(value.values()) == [None] else ""
+    if details["type"] == "string_type" and isinstance(value, dict | list):
+        return _one_text(name, value)
     return ""
+
+
+def _mapping(name: str, value: object) -> str:
+    """What to write for a value in the place of a mapping: it with its key, or an example."""
+    key = _NUMBER_IN.get(name) if type(value) is int else None
+    if isinstance(value, str) and re.fullmatch(r"/[!-~]{0,40}", value):
+        key = _PATH_IN.get(name)
+    if key is not None:
+        return f": write {{{key}: {value}}}"
+    if name == "redirect" and type(value) is int:
+        return f': write {{to: "https://…", status: {value}}}'
+    return f": write {_MAPPINGS[name]}" if name in _MAPPINGS else ""
+
+
+def _one_text(name: str, value: dict[str, Any] | list[Any]) -> str:
+    """What to write for a mapping or a list in the place of a text."""
+    if isinstance(value, dict) and len(value) == 1 and list(value.values()) == [None]:
+        return "; put text with braces in quotes"
+    if isinstance(value, list) and len(value) == 1 and isinstance(value[0], str) and len(value[0]) <= 40:
+        return f": write {value[0]}"
+    return f": for several, write split: {_MAPPINGS['split']}" if name == "backend" else ""
 
 
 def _message(error: str, value: object, context: dict[str, Any]) -> str:  # noqa: PLR0911 - one a case
@@ -114,6 +145,9 @@ def _message(error: str, value: object, context: dict[str, Any]) -> str:  # noqa
             return f"must be at least {context['ge']}"
         case "less_than_equal":
             return f"must be at most {context['le']}"
+        case "literal_error" if context["expected"] == "True":
+            meant = "write true" if str(value).lower() in ("yes", "on") else "leave the key out" * (value is False)
+            return f"expected true, not {kind(value)}" + (f"; {meant}" if meant else "")
         case "literal_error":
             # The choices are only available as a sentence: "'a', 'b' or 'c'", numbers without quotes.
             choices = _QUOTED.findall(context["expected"]) or re.findall(
@@ -164,7 +198,7 @@ def _place_of(key: str, mapping: str) -> str | None:
     within = [at for at in found if at.startswith(f"{mapping}.") or not mapping]
     near = max(around, key=len, default=None)
     if near is None and (within or len(found) == 1):
-        near = min(within or found, key=lambda at: at.count("."))
+        near = min(within or found, key=lambda at: (at.count("."), not at.endswith(".match")))
     return None if near is None else _PLACES.get(near, f"in {near.replace('.*', '').rpartition('.')[2]}")
 
 

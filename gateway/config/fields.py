@@ -255,8 +255,10 @@ def _value_matches(names: re.Pattern[str], what: str) -> Callable[[object], Cond
     def validate(value: object) -> Conditions:
         if isinstance(value, tuple):
             return value
-        if not isinstance(value, dict) or not value:
-            raise ValueError(f"expected a mapping of {what}s to values, not {kind(value)}")
+        if not isinstance(value, dict):
+            raise ValueError(f"expected a mapping of {what}s to values, not {kind(value)}")  # noqa: TRY004 - pydantic takes ValueError
+        if not value:
+            raise ValueError(f"expected at least one {what} with its value")
         found = []
         for name, wanted in value.items():
             if not names.fullmatch(name):

@@ -153,7 +153,7 @@ def read(
     for called, model in site.maps.items():
         _read_map(files, called, model, saved.files.get(model.file))
     _read_of_routes(files, site)
-    for finding in _log_directory(site):
+    for finding in (*_log_directory(site), *_state_directory(site)):
         files.complain(finding, unreadable=True)
     return files
 
@@ -496,6 +496,12 @@ def _log_directory(site: Site) -> Iterator[Finding]:
     for number, log in enumerate(site.access_log):
         if log.path is not None and log.path != "-" and not (directory := Path(log.path).parent).is_dir():
             yield Finding(("access_log", number, "path"), f"there is no directory {directory}")
+
+
+def _state_directory(site: Site) -> Iterator[Finding]:
+    """It is made if it is not there."""
+    if site.state.exists() and not site.state.is_dir():
+        yield Finding(("state",), f"{site.state} is a file: name a directory, which is made if it is not there")
 
 
 def secret(path: Path) -> bytes:

@@ -257,7 +257,8 @@ def _with_maps(loaded: Loaded, tables: Tables, stamps: Stamps) -> Loaded:
 def _frontends(data: dict[str, Any]) -> list[str]:
     """The names of all frontends in the file as written, where they have one."""
     items = data.get("frontends")
-    return [str(item.get("name")) for item in items if isinstance(item, dict)] if isinstance(items, list) else []
+    named = [item for item in items if isinstance(item, dict) and "name" in item] if isinstance(items, list) else []
+    return [str(item["name"]) for item in named]
 
 
 def _sites(data: dict[str, Any]) -> list[str]:
@@ -266,7 +267,8 @@ def _sites(data: dict[str, Any]) -> list[str]:
     if not isinstance(sites, dict):
         return []
     peers = sites.get("peers")
-    return [str(sites.get("self")), *(map(str, peers) if isinstance(peers, dict) else ())]
+    own = [str(sites["self"])] if "self" in sites else []
+    return [*own, *(map(str, peers) if isinstance(peers, dict) else ())]
 
 
 def _digest(text: str, contents: Mapping[Path, Content]) -> str:

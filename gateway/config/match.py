@@ -22,6 +22,7 @@ from gateway.config.fields import (
     PathField,
     PathMatch,
     QueryMatches,
+    Some,
 )
 from gateway.config.pattern import Pattern
 from gateway.config.problem import Loc
@@ -61,8 +62,12 @@ class Match(Model):
     not_: Annotated[tuple["Match", ...], OneOrMany()] = Field(
         (), alias="not", description="A match that must not hold; of a list, none may."
     )
-    any_: tuple["Match", ...] = Field((), alias="any", description="Matches of which one must hold, beside the rest.")
-    all_: tuple["Match", ...] = Field((), alias="all", description="Matches that must all hold, beside the rest.")
+    any_: Annotated[tuple["Match", ...], Some()] = Field(
+        (), alias="any", description="Matches of which one must hold, beside the rest."
+    )
+    all_: Annotated[tuple["Match", ...], Some()] = Field(
+        (), alias="all", description="Matches that must all hold, beside the rest."
+    )
 
     @property
     def everything(self) -> bool:

@@ -89,8 +89,6 @@ def _concurrency(value: object) -> object:
 def _memory(value: object) -> object:
     if value is False or value == "off":
         return None
-    if isinstance(value, float):
-        return value
     try:
         share = units.share(value)
     except ValueError:

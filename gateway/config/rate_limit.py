@@ -55,8 +55,6 @@ def per_of(value: object) -> Per:
 
 
 def _rate(value: object) -> float:
-    if isinstance(value, float):
-        return value
     if isinstance(value, str) and "B" in value:
         raise ValueError("expected a rate of requests: 5/s, 600/m, 100/h")
     try:
@@ -92,8 +90,6 @@ PerField = Annotated[
 
 
 def _bandwidth(value: object) -> int:
-    if isinstance(value, int) and not isinstance(value, bool):
-        return value
     try:
         rate = units.rate(value)
     except ValueError:

@@ -18,8 +18,11 @@ _SHARES: Final = {
 
 
 def _shares(value: object) -> object:
-    if not isinstance(value, dict) or not value:
-        raise ValueError(f"expected backends with their shares, such as {{canary: 5%, app: 95%}}, not {kind(value)}")
+    if not isinstance(value, dict):
+        expected = "backends with their shares, such as {canary: 5%, app: 95%}"
+        raise ValueError(f"expected {expected}, not {kind(value)}")  # noqa: TRY004 - pydantic takes ValueError
+    if not value:
+        raise ValueError("expected at least one backend with its share, such as {canary: 5%, app: 95%}")
     if all(type(weight) is int for weight in value.values()) and (total := sum(map(abs, value.values()))):
         shares = ", ".join(f"{name}: {weight * 100 / total:g}%" for name, weight in value.items())
         raise ValueError(f"shares are parts of 100%: write {{{shares}}}")

@@ -4,9 +4,9 @@ import re
 import time
 from typing import Final
 
-_DURATION: Final = re.compile(r"([0-9]{1,12}(?:\.[0-9]{1,9})?) ?(ms|s|m|h|d)")
+_DURATION: Final = re.compile(r"([0-9]{1,100}(?:\.[0-9]{1,9})?) ?(ms|s|m|h|d)")
 _SECONDS: Final = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
-_SIZE: Final = re.compile(r"([0-9]{1,12}(?:\.[0-9]{1,9})?) ?([KMGT]i?B|B)")
+_SIZE: Final = re.compile(r"([0-9]{1,100}(?:\.[0-9]{1,9})?) ?([KMGT]i?B|B)")
 _BYTES: Final[dict[str, int]] = {
     "B": 1,
     **{f"{prefix}B": 1000**power for power, prefix in enumerate("KMGT", 1)},
@@ -19,6 +19,8 @@ _NUMBER_AND_WORD: Final = re.compile(r"([0-9.]+) ?([A-Za-z]+)")
 
 LONGEST: Final = 3650 * 86400.0
 """Seconds; longer durations are considered a mistake."""
+LARGEST: Final = 1 << 62
+"""Bytes; more cannot be counted."""
 
 
 def duration(value: object) -> float:
@@ -46,12 +48,16 @@ def _nearest_unit(value: object) -> str:
 
 def size(value: object) -> int:
     """Bytes of a text such as 500B, 16KiB, 1MiB, 10MB, or of a plain integer. Raises ValueError."""
-    if isinstance(value, int) and not isinstance(value, bool) and value >= 0:
-        return value
     match = _SIZE.fullmatch(value) if isinstance(value, str) else None
-    if match is None:
+    if isinstance(value, int) and not isinstance(value, bool) and value >= 0:
+        number = value
+    elif match is not None:
+        number = int(float(match[1]) * _BYTES[match[2]])
+    else:
         raise ValueError(f"expected a size such as 500B, 16KiB, 1MiB{_nearest_size(value)}")
-    return int(float(match[1]) * _BYTES[match[2]])
+    if number > LARGEST:
+        raise ValueError(f"a size is at most {LARGEST >> 40}TiB")
+    return number
 
 
 def _nearest_size(value: object) -> str:

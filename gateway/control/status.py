@@ -39,8 +39,8 @@ def listen(directory: Path, *, takes_over: bool) -> socket.socket | None:
         return private_socket.listen_alone(path, MAX_CLIENTS, takes_over=takes_over)
     except OSError as error:
         reason = (error.strerror or str(error)).lower()
-        _log.info(
-            ("`gateway status` and `explain --live` will not work for this gateway: %s: %s; see admin.sockets"),
+        _log.warning(
+            "`gateway status` and `explain --live` will not work for this gateway: %s: %s; see admin.sockets",
             path,
             reason,
         )

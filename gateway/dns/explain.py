@@ -11,6 +11,7 @@ import dns.rcode
 import dns.rdatatype
 
 from gateway.balance.site_shares import UNKNOWN, SiteState
+from gateway.config.expectation import client_address
 from gateway.dns import records
 from gateway.dns.responder import Responder
 from gateway.dns.table import Client, Table
@@ -32,7 +33,7 @@ def decide(
         rdtype = dns.rdatatype.from_text(kind)
     except dns.exception.DNSException:
         raise ValueError(f"{name} {kind} is not a name and a record type such as www.example.com A") from None
-    address = ip_address(client).packed
+    address = ip_address(client_address(client)).packed
     table.move(states, 0.0)
     wire = records.wire_name(name)
     node, exists = table.node(wire)

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from typing import Final, Self
 from urllib.parse import urlsplit
 
+from gateway.config.expectation import client_address
+
 _LINE: Final = re.compile(r"([A-Za-z0-9!#$%&'*+.^_`|~-]{1,32})\s+(https?)://([^/?#\s]+)([^\s#]*)")
 _PORTS: Final = {"http": 80, "https": 443}
 
@@ -28,6 +30,7 @@ class Asked:
         if match is None:
             raise ValueError("expected a request such as GET https://www.example.com/path")
         method, scheme, host, target = match.groups()
+        client_address(client)
         urlsplit(f"//{host}").port  # noqa: B018 - raises ValueError for a port that is none
         if not target.startswith("/"):
             target = "/" + target

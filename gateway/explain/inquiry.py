@@ -7,7 +7,6 @@ import difflib
 import json
 from collections.abc import Collection
 from dataclasses import dataclass, replace
-from ipaddress import ip_address
 from itertools import islice
 from pathlib import Path
 from typing import Annotated, Any, Final
@@ -74,7 +73,6 @@ def answer(inquiry: str, argument: str, loaded: Loaded, present: Present) -> dic
 
 
 def _explain(asked: _Request, loaded: Loaded, present: Present) -> dict[str, Any]:
-    ip_address(asked.client)
     request = Asked.parse(asked.request, asked.headers, asked.client)
     with Sandbox(loaded, present) as sandbox:
         found = sandbox.decide(request)

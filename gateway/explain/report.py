@@ -17,6 +17,10 @@ def tree(asked: Asked, found: dict[str, Any], site: Site, remark: str = "") -> s
     return "\n".join([str(asked), *([f"├─ {remark}"] if remark else []), *_steps(found, site)])
 
 
+NOT_KEPT: Final = "does not decide: the request names no server, or none that can be used"
+"""What affinity does for a request that it does not send back to a server."""
+
+
 def plain(value: object) -> str:
     """A value of a decision that JSON does not have: bodies are bytes."""
     return value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)
@@ -44,7 +48,7 @@ def _steps(found: dict[str, Any], site: Site) -> Iterator[str]:
         return
     yield f"├─ backend {found['backend']}: {site.backends[found['backend']].balance}"
     if found["affinity"] is not None:
-        kept = f"keeps the client at {found['server']}" if found["kept"] else "names no usable server"
+        kept = f"keeps the client at {found['server']}" if found["kept"] else NOT_KEPT
         yield f"│  affinity {found['affinity']} {kept}"
     yield from choice(found)
     if found["server"] is None:

@@ -57,6 +57,8 @@ def read(name: str) -> bytes:
     ("RewriteMap m dbm=db:/m.dbm", 1, "and this is dbm=db: write its entries to a text file for txt:FILE, or by httxt2dbm"),
     ("RewriteMap m dbm:m", 1, "m.pag is no SDBM file with entries: write its entries to a text file for txt:FILE, or by"),
     ("<Files x>\nRewriteRule a b\n</Files>", 2, "RewriteRule in <Files> is not supported: write a condition of the rule"),
+    ("<RequireAll>\n</RequireAll>", 2, "<RequireAll> is empty: write Require into it, or take it out"),
+    ("<RequireAny>\nRequire frob x\n</RequireAny>", 2, "frob"),
     ("<Macro x>\nOptions y\n</Macro>", 1, "<Macro> is not supported"),
     ("<DirectoryMatch ^/srv/x>\n</DirectoryMatch>", 1, "matches nothing below the DocumentRoot /var/www/html"),
     ("<DirectoryMatch x>\nRewriteRule a b\n</DirectoryMatch>", 2, "RewriteRule in <DirectoryMatch> is not supported"),

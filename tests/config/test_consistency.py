@@ -76,6 +76,18 @@ def test_a_test_can_only_exhaust_rates_that_there_are(refuse: Refuse) -> None:
     )
 
 
+def test_a_test_has_the_address_of_a_client(refuse: Refuse) -> None:
+    refuse(
+        BASE + "tests: [{request: GET http://a/, client: »foo, expect: {backend: app}}]\n",
+        'expected the address of a client such as 192.0.2.1, not "foo"',
+    )
+
+
+def test_state_is_a_directory(refuse: Refuse, tmp_path: Path) -> None:
+    (tmp_path / "state").touch()
+    refuse(BASE + "state: »state\n", "state is a file: name a directory, which is made if it is not there")
+
+
 def test_a_mistake_elsewhere_hides_no_other(refuse: Refuse) -> None:
     refuse(
         "frontends:\n"
@@ -116,7 +128,7 @@ def test_a_mistake_elsewhere_hides_no_other(refuse: Refuse) -> None:
         ),
         (
             "[{match: {path: /}, backend: app}, »{respond: {}}, {respond: {}}]",
-            "never reached, nor are the 1 after it",
+            "never reached, nor is the one after it: the route",
         ),
         (
             "[{match: {path: /a}, backend: app}, »{match: {path: /a}, respond: {}}, {backend: app}]",
@@ -200,6 +212,21 @@ def test_paths_that_no_request_has(refuse: Refuse, load_text: Load) -> None:
     )
     other = BASE.replace('"127.0.0.1:80"', '"127.0.0.1:80", merge_slashes: false, encoded_slashes: true')
     assert len(load_text(other + routes.replace("»", "")).site.routes) == 3
+    dots = ", ".join(f"»{path}" for path in ("/a/../b", "= /a/..", "= /a/b/.", "/a/%2E/b", "/../../a/.", "//a/./b"))
+    refuse(
+        BASE + f"routes: [{{match: {{path: [{dots}]}}, backend: app}}]\n",
+        *("dot segments are resolved in requests: write /b", "write = /", "write = /a/b/", "write /a/b", "write /a/."),
+        "runs of slashes become one: write /a/b, or say",
+    )
+    hidden = "routes: [{match: {path: [/., /a/.., /.git/, = /a..b/.c]}, respond: {}}, {backend: app}]\n"
+    assert len(load_text(BASE + hidden).site.routes) == 2
+
+
+def test_a_frontend_without_a_name_is_none_that_is_meant(refuse: Refuse) -> None:
+    refuse(
+        BASE + "routes: [{match: {frontend: »nope}, backend: app}]\n",
+        "there is no frontend nope: give it to one, name: nope",
+    )
 
 
 def test_client_from_needs_proxies(refuse: Refuse) -> None:

@@ -37,6 +37,19 @@ def test_an_unset_variable_is_reported_at_its_place() -> None:
     assert fill(data, {}) == ({}, [Finding(("a", "b"), message, offset=1)])
 
 
+@pytest.mark.parametrize("text, offset, why", [
+    ("a${", 1, "a variable is not closed: write ${NAME}"),
+    ("${A}${B", 4, "a variable is not closed"),
+    ("${X Y}", 0, "X Y is not the name of a variable: write ${NAME}"),
+    ("$${ ${1}", 4, "1 is not the name of a variable"),
+])  # fmt: skip
+def test_what_begins_as_a_variable_and_is_none(text: str, offset: int, why: str) -> None:
+    _, (finding,) = fill({"a": text}, {"A": "one"})
+    assert (finding.loc, finding.offset) == (("a",), offset)
+    assert finding.message.startswith(why)
+    assert finding.message.endswith("and $${ for the text ${")
+
+
 def test_aliases_are_filled_once() -> None:
     shared = ["${A}"]
     data = {"a": shared, "b": shared}

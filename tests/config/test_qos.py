@@ -61,7 +61,11 @@ def test_a_route_may_count_by_a_group_of_its_own(load_text: Load) -> None:
     "keys, message",
     [
         ("rate: »5", "expected a rate such as 5/s, 600/m, 100/h (did you mean 5/s?)"),
+        ("rate: »5.0", "expected a rate such as 5/s, 600/m, 100/h"),
         ("rate: »5KiB/s", "expected a rate of requests"),
+        ("bandwidth: »5", "expected bytes per second such as 500KiB/s, 1MiB/s"),
+        ("bandwidth: »-5", "expected bytes per second such as 500KiB/s, 1MiB/s"),
+        ("total_bandwidth: »2000", "expected bytes per second such as 500KiB/s, 1MiB/s"),
         ("rate: »0/s", "to admit none, use admit: never"),
         ("rate: »200000/s", "must be between 1/h and 100000/s"),
         ("»burst: 5", "burst needs rate"),
@@ -150,6 +154,7 @@ def test_without_overload_control_requests_wait_only_where_a_backend_says_so(loa
     [
         ("concurrency: »0", "expected auto, off, or a number of requests"),
         ("concurrency: »fast", "expected auto, off, or a number of requests"),
+        ("memory: »0.5", "expected a part such as 95%, or off"),
         ("fair_by: »'query:a'", "expected source, header:NAME, cookie:NAME or off"),
         ("»newest_first: true", "newest_first needs target_delay"),
         (

@@ -37,6 +37,7 @@ def test_duration(text: str, seconds: float) -> None:
         ("1e3s", "expected a duration"),
         ("4000d", "at most 3650d"),
         ("999999999999d", "at most 3650d"),
+        ("99999999999999999999d", "at most 3650d"),
         (True, "expected a duration"),
         (None, "expected a duration"),
         (["1s"], "expected a duration"),
@@ -75,6 +76,8 @@ def test_size(value: object, expected: int) -> None:
         (1.5, "expected a size"),
         ("16", "expected a size"),
         ("16 apples", "expected a size such as 500B, 16KiB, 1MiB"),
+        ("99999999999999999999B", "a size is at most 4194304TiB"),
+        (1 << 63, "a size is at most 4194304TiB"),
     ],
 )
 def test_not_a_size(value: object, message: str) -> None:

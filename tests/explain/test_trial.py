@@ -199,6 +199,34 @@ def test_explain_tells_every_step(tmp_path: Path) -> None:
     assert gateway("explain", str(path), "GET", "/x")[0] == 2
 
 
+@pytest.mark.parametrize("option, value, said", [
+    ("--client", "999", 'expected the address of a client such as 192.0.2.1, not "999"'),
+    ("-H", "foo", "-H foo: expected NAME:VALUE, such as -H 'Accept: text/html'"),
+    ("-H", ":foo", "-H :foo: expected NAME:VALUE"),
+    ("--assume", "x", '--assume: expected a mapping, not "x": write {live: 2000, ticket: queued}'),
+    ("--assume", "{live: many}", '--assume: live: expected a whole number, not "many"'),
+    ("--assume", "{lve: 1}", "--assume: lve: unknown key lve (did you mean live?)"),
+])  # fmt: skip
+def test_explain_says_what_is_wrong_with_an_option(tmp_path: Path, option: str, value: str, said: str) -> None:
+    path = tmp_path / "site.yaml"
+    path.write_text(BASE)
+    status, text = gateway("explain", str(path), "GET", "https://a/item/7", option, value)
+    assert status == 2
+    assert said in " ".join(text.split())
+
+
+def test_affinity_of_a_request_that_names_no_server(tmp_path: Path) -> None:
+    path = tmp_path / "site.yaml"
+    path.write_text(
+        "frontends: [{listen: '127.0.0.1:80'}]\n"
+        "backends: {app: {servers: ['127.0.0.1:1'], affinity: {source: 24}}, web: {servers: ['127.0.0.1:2'], "
+        "affinity: {url: SRV}}}\n"
+        "routes: [{backend: web}]\n"
+    )
+    _, text = gateway("explain", str(path), "GET", "http://a/")
+    assert "does not decide: the request names no server, or none that can be used" in text
+
+
 def test_explain_says_that_slashes_are_not_merged(tmp_path: Path) -> None:
     path = tmp_path / "site.yaml"
     note = "has merge_slashes: false: rules see repeated slashes as they are"

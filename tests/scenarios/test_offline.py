@@ -51,7 +51,7 @@ def test_what_is_only_in_production_is_a_note(path: Path) -> None:
     assert strict.exit_code == 1
     done = command("check", path, "--offline")
     assert done.exit_code == 0, done.output
-    assert ": ok (1 frontends" in done.stdout
+    assert ": ok (1 frontend," in done.stdout
     for name in MISSING:
         assert name in strict.stderr
         notes = [line for line in done.stderr.splitlines() if name in line]
