@@ -584,6 +584,16 @@ class CertificateReport:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class RefusedFileReport:
+    """A file of certificates that has changed and is not taken up."""
+
+    file: str
+    why: str
+    since: float
+    """In seconds since 1970."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class CertificatesReport:
     """The certificates in use."""
 
@@ -592,6 +602,8 @@ class CertificatesReport:
     """Those that are not valid yet, then those that expire first; at most 100."""
     renewals: Mapping[str, int]
     """Changes of files while the gateway ran, by result: accepted, refused."""
+    refused: tuple[RefusedFileReport, ...]
+    """Files whose previous content is in use, or which are left out; at most 20."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -7,6 +7,7 @@ from typing import Final
 
 from gateway.admin import probes
 from gateway.config.certificate import Validity
+from gateway.config.units import clock_text
 from gateway.outcome import OUTCOMES
 from gateway.reports import (
     AcmeReport,
@@ -49,6 +50,7 @@ def found(report: GatewayReport, heartbeat: HeartbeatReport | None, now: float) 
             *_cluster(heartbeat),
             *_sites(report),
             *_certificates(report.tree, now),
+            *_maps(report.tree),
             *_acme(report.acme),
             *_tracing(report.tracing),
             *_map_programs(report.map_programs),
@@ -118,6 +120,13 @@ def _certificates(tree: TreeReport, now: float) -> Iterator[tuple[str, str]]:
     for one in tree.certificates.soonest:
         if why := Validity(one.not_before, one.not_after).concern(now):
             yield one.file, why
+    for refused in tree.certificates.refused:
+        yield refused.file, f"refused since {clock_text(refused.since)}: {refused.why}"
+
+
+def _maps(tree: TreeReport) -> Iterator[tuple[str, str]]:
+    for name, why in tree.maps.refused.items():
+        yield f"map {name}", f"keeps its previous content: {why}"
 
 
 def _acme(found: AcmeReport | None) -> Iterator[tuple[str, str]]:

@@ -69,9 +69,13 @@ class PairFiles:
         """Return the key of the site file that led to the faulty file."""
         return ("directory",) if self.listed else fault.at
 
+    def file_of(self, fault: Fault) -> Path:
+        """Return the faulty file."""
+        return {"key": self.key, "ocsp": self.ocsp}.get(str(fault.at[0]) if fault.at else "") or self.cert
+
     def said(self, fault: Fault, *, named: bool = False) -> str:
         """Return the message for a fault, which names the file where the site file does not, or if it is to."""
-        file = {"key": self.key, "ocsp": self.ocsp}.get(str(fault.at[0]) if fault.at else "", self.cert)
+        file = self.file_of(fault)
         return f"{file}: {fault}" if (self.listed or named) and str(file) not in str(fault) else str(fault)
 
     @property
@@ -100,6 +104,17 @@ class Faults(ValueError):
     def __init__(self, faults: Sequence[Fault]) -> None:
         super().__init__(", ".join(map(str, faults)))
         self.faults = tuple(faults)
+
+
+@dataclass(frozen=True, slots=True)
+class RefusedFile:
+    """A file that is not taken up, and why; of a directory that cannot be listed, its name."""
+
+    file: str
+    why: str
+
+    def __str__(self) -> str:
+        return self.why if self.file in self.why else f"{self.file}: {self.why}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,6 +24,7 @@ from gateway.config import (
     user_files,
 )
 from gateway.config.apache_rules import Program, Rules
+from gateway.config.certificate_files import RefusedFile
 from gateway.config.document import Place, SyntaxFault
 from gateway.config.file_stamp import Stamps, stamp_of
 from gateway.config.includes import Spot, in_order
@@ -195,16 +196,16 @@ def renew_users(loaded: Loaded) -> tuple[Loaded, dict[Path, str]]:
     return _with_maps(renewed, loaded.maps, loaded.map_stamps), read
 
 
-def renew_client_cas(loaded: Loaded) -> tuple[Loaded, tuple[str, ...]]:
+def renew_client_cas(loaded: Loaded) -> tuple[Loaded, tuple[RefusedFile, ...]]:
     """The same with the files of clients' CAs as they are now, and what is wrong with those that stay as they were."""
     contents, kept = dict(loaded.files), []
     for path in certificate_files.client_cas(loaded.site):
         try:
             contents[path] = certificate_files.read_cas(path)
         except OSError as error:
-            kept.append(f"cannot read {path}: {(error.strerror or str(error)).lower()}")
+            kept.append(RefusedFile(str(path), f"cannot read {path}: {(error.strerror or str(error)).lower()}"))
         except ValueError as error:
-            kept.append(f"{path}: {error}")
+            kept.append(RefusedFile(str(path), str(error)))
     if contents == loaded.files:
         return loaded, tuple(kept)
     return _with_maps(replace(loaded, files=contents), loaded.maps, loaded.map_stamps), tuple(kept)

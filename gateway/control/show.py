@@ -273,6 +273,12 @@ def _certificates(found: CertificatesReport, now: float) -> Iterator[str]:
         yield f"certificates that need attention, of {found.count}:"
         for file, text in rows:
             yield from _wrapped(f"{file}: {text}")
+    if found.refused:
+        yield ""
+        yield "certificates that were refused:"
+        for one in found.refused:
+            text = one.why if one.file in one.why else f"{one.file}: {one.why}"
+            yield from _wrapped(f"{text} (since {clock_text(one.since)})")
 
 
 def _acme(found: AcmeReport | None, now: float) -> Iterator[str]:

@@ -2,13 +2,21 @@
 
 import time
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Final, Literal
 
 from gateway.board import Board
+from gateway.config.certificate_files import RefusedFile
 from gateway.process.bulletin import Bulletin
-from gateway.reports import CertificateReport, CertificatesReport, MapsReport, ReloadReport, TreeReport
+from gateway.reports import (
+    CertificateReport,
+    CertificatesReport,
+    MapsReport,
+    RefusedFileReport,
+    ReloadReport,
+    TreeReport,
+)
 from gateway.secrets.pairs import Expiry
 
 STUCK: Final = 1.5
@@ -18,7 +26,7 @@ PROBLEMS: Final = 4000
 """Characters that are kept of why a reload was refused."""
 
 MOST_REFUSED: Final = 20
-"""Maps that are named with what is wrong with them,"""
+"""Maps, and files of certificates, that are named with what is wrong with them,"""
 LONGEST: Final = 500
 """in so many characters."""
 
@@ -55,6 +63,8 @@ class SupervisorStatus:
     refused_maps: Mapping[str, str] = field(default_factory=dict)
     """What is wrong with the files of maps whose previous content is in use, by the maps' names."""
     certificates: Expiry = field(default_factory=Expiry)
+    refused_certificates: tuple[RefusedFileReport, ...] = ()
+    """Files of certificates, and of clients' CAs, that are not taken up."""
     deaths: Counter[str] = field(default_factory=Counter)
     bad_reports: Counter[str] = field(default_factory=Counter)
     upgrades_failed: int = 0
@@ -97,6 +107,22 @@ class SupervisorStatus:
         together = {**self.refused_maps, **read}
         self.refused_maps = {name: wrong[:LONGEST] for name, wrong in together.items() if wrong}
 
+    def renew_certificates(self, refused: Sequence[RefusedFile], *, changed: bool) -> list[RefusedFile]:
+        """Note all files of certificates that are refused now, and whether others were taken up.
+
+        Returns those refused by this change: where none was taken up, it is they that have changed.
+        """
+        since = {(one.file, one.why): one.since for one in self.refused_certificates}
+        fresh = [one for one in refused if not changed or (one.file, one.why[:LONGEST]) not in since]
+        now = time.time()
+        first = {one.file: one.since for one in reversed(self.refused_certificates)}
+        self.refused_certificates = tuple(
+            RefusedFileReport(file=one.file, why=one.why[:LONGEST], since=first.get(one.file, now)) for one in refused
+        )
+        self.renewals["refused"] += bool(fresh)
+        self.renewals["accepted"] += changed or not refused
+        return fresh
+
     def start_with_last_good(self, problems: str, changes: str, last_good: float) -> None:
         """Note that the site file was refused at the start: the configuration in use is older."""
         self._refuse(problems, changes)
@@ -133,6 +159,7 @@ class SupervisorStatus:
                     for file, begin, end in self.certificates.soonest
                 ),
                 renewals=dict(self.renewals),
+                refused=self.refused_certificates[:MOST_REFUSED],
             ),
             maps=MapsReport(refused=_some(self.refused_maps), renewals=dict(self.map_renewals)),
             workers=tuple(sorted(workers)),

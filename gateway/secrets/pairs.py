@@ -9,7 +9,7 @@ from typing import Any, Final, TypeAlias
 
 from gateway.config import certificate_files
 from gateway.config.certificate import Validity
-from gateway.config.certificate_files import Faults, Managed, PairFiles, Source
+from gateway.config.certificate_files import Faults, Managed, PairFiles, RefusedFile, Source
 from gateway.config.model import OwnCertificate
 from gateway.config.problem import Fault
 from gateway.proxy.tls import Identity
@@ -81,8 +81,8 @@ class PairReader:
     directories: dict[Path, tuple[PairKey, ...]] = field(default_factory=dict)
     problems: list[tuple[int, str, str]] = field(default_factory=list)
     """The number of an item, the key in it, and what is wrong."""
-    kept: list[str] = field(default_factory=list)
-    """What is wrong with files whose content before is still in use, or which are left out."""
+    kept: list[RefusedFile] = field(default_factory=list)
+    """Files whose content before is still in use, or which are left out."""
     warnings: list[str] = field(default_factory=list)
     read: int = 0
     """How many were read."""
@@ -120,6 +120,11 @@ class PairReader:
             found = [key]
         self.directories[source.place] = tuple(found)
 
+    @property
+    def changed(self) -> bool:
+        """Whether there are other certificates now than before."""
+        return self.read > 0 or self.pairs.keys() != self.before.keys()
+
     def expiry(self) -> Expiry:
         """Return what status and metrics say."""
         now = time.time()
@@ -132,7 +137,7 @@ class PairReader:
         before = self.directories_before.get(directory, ())
         if not self.forgiving or not before:
             return False
-        self.kept.append(str(fault))
+        self.kept.append(RefusedFile(str(directory), str(fault)))
         self.directories[directory] = before
         self.pairs.update((key, self.before[key]) for key in before)
         return True
@@ -153,7 +158,7 @@ class PairReader:
                     self.problems += [(number, str(files.at(one)[0]), files.said(one)) for one in error.faults]
                     return None
                 then = "it is left out" if before is None else "the previous one stays in use"
-                self.kept += [f"{files.said(one, named=True)}; {then}" for one in error.faults]
+                self.kept += [RefusedFile(str(files.file_of(one)), f"{one}; {then}") for one in error.faults]
                 if before is None:
                     return None
                 self.pairs[key] = before

@@ -17,14 +17,14 @@ from typing import Any, Final, Self
 
 from gateway.config import ConfigError, Loaded, Problem, Site, certificate_files
 from gateway.config.admin import AdminTls
-from gateway.config.certificate_files import Managed, PairFiles, Source
+from gateway.config.certificate_files import Managed, PairFiles, RefusedFile, Source
 from gateway.config.model import Certificate, OwnCertificate
 from gateway.config.problem import Fault
 from gateway.hardening.confinement import Bounds, protect
 from gateway.process.helper import Write, run_helper
 from gateway.secrets import keys
 from gateway.secrets.keys import derive
-from gateway.secrets.pairs import Expiry, Pair, PairKey, PairReader, at_most
+from gateway.secrets.pairs import TOLD, Expiry, Pair, PairKey, PairReader, at_most
 
 DEADLINE: Final = 20.0
 """Seconds for reading everything,"""
@@ -162,8 +162,9 @@ class Gathered:
 
     vaults: Vaults
     warnings: tuple[str, ...] = ()
-    kept: tuple[str, ...] = ()
-    """See PairReader."""
+    kept: tuple[RefusedFile, ...] = ()
+    changed: bool = True
+    """See PairReader for both."""
     expiry: Expiry = field(default_factory=Expiry)
 
 
@@ -199,7 +200,8 @@ def gather(loaded: Loaded, before: Vaults | None, *, forgiving: bool = False) ->
                 vaults.fill(Secrets(own, pairs, reader.directories), _in_pem(shown, reader.pairs, shown_before))
             expiry = reader.expiry()
             found["warnings"] += at_most(reader.warnings)
-            found |= {"kept": at_most(reader.kept), "count": expiry.count, "soonest": expiry.soonest}
+            found |= {"kept": [(one.file, one.why) for one in reader.kept[:TOLD]], "changed": reader.changed}
+            found |= {"count": expiry.count, "soonest": expiry.soonest}
             write(json.dumps(found).encode())
 
     seconds = DEADLINE + SECONDS_PER_PAIR * _count(sources)
@@ -230,7 +232,8 @@ def gather(loaded: Loaded, before: Vaults | None, *, forgiving: bool = False) ->
     if found["bad_state"]:
         raise BadState(found["bad_state"])
     expiry = Expiry(found["count"], tuple((name, begin, end) for name, begin, end in found["soonest"]))
-    return Gathered(vaults, tuple(found["warnings"]), tuple(found["kept"]), expiry)
+    kept = tuple(RefusedFile(file, why) for file, why in found["kept"])
+    return Gathered(vaults, tuple(found["warnings"]), kept, found["changed"], expiry)
 
 
 def _add_all(reader: PairReader, sources: Sequence[Source]) -> Mapping[PairKey, Pair]:

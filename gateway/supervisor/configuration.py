@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Final, Self, TypeVar
 
 from gateway.config import CapacityError, ConfigError, Loaded, Site, Snapshot, certificate_files, discovery, load
+from gateway.config.certificate_files import RefusedFile
 from gateway.config.discovery import Found, Question
 from gateway.config.file_stamp import Stamps
 from gateway.config.loader import renew_client_cas, renew_maps, renew_users
@@ -147,8 +148,9 @@ class Configuration:
         vaults, expiry = gathered.vaults, gathered.expiry
         return type(self)(loaded, account, found, snapshot, vaults, sockets, log_fd, stamps, expiry, warnings)
 
-    def renew_certificates(self) -> tuple[Self, tuple[str, ...]]:
-        """The same with the certificates as they are on disk now, and what is wrong with those that were not taken.
+    def renew_certificates(self) -> tuple[Self, tuple[RefusedFile, ...], bool]:
+        """The same with the certificates as they are on disk now, what is wrong with those that were not taken, and
+        whether any was.
 
         Raises ConfigError, BadState; then `renewal_failed` gives what to go on with.
         """
@@ -159,7 +161,8 @@ class Configuration:
         loaded, kept = renew_client_cas(self.loaded)
         snapshot = replace(self.snapshot, digest=loaded.digest, files=loaded.files)
         renewed = replace(self, loaded=loaded, snapshot=snapshot, vaults=gathered.vaults, stamps=stamps)
-        return replace(renewed, expiry=gathered.expiry), (*gathered.kept, *kept)
+        changed = gathered.changed or loaded is not self.loaded
+        return replace(renewed, expiry=gathered.expiry), (*gathered.kept, *kept), changed
 
     def renewal_failed(self) -> Self:
         """The same, until the files change again."""

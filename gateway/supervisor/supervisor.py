@@ -23,6 +23,7 @@ from typing import Any, Final
 
 from gateway.board import READY, Board
 from gateway.config import ConfigError, Snapshot, maps, user_files
+from gateway.config.certificate_files import RefusedFile
 from gateway.config.discovery import Member, Question
 from gateway.config.overrides import NODE, AdminState
 from gateway.config.snapshot import ServerKey
@@ -602,6 +603,7 @@ class Supervisor:
         self._maps.restart()
         self._users.restart()
         self._supervisor_status.refused_maps = {}
+        self._supervisor_status.refused_certificates = ()
         self._supervisor_status.reload()
         self._post()
 
@@ -674,24 +676,23 @@ class Supervisor:
     def _renew_certificates(self) -> None:
         """Work by the certificates as they are on disk now; one that cannot be used stays as it was."""
         try:
-            new, kept = self._now.renew_certificates()
+            new, refused, changed = self._now.renew_certificates()
         except (ConfigError, BadState) as error:
             log.error("certificates have changed, but cannot be used; keeping all as they were:\n%s", error)
-            self._supervisor_status.renewals["refused"] += 1
+            self._supervisor_status.renew_certificates([RefusedFile(str(self._path), str(error))], changed=False)
             self._now = self._now.renewal_failed()
             self._post()
             return
-        for text in kept:
-            log.error("certificate refused: %s", text)
-        self._supervisor_status.renewals["refused"] += bool(kept)
-        self._supervisor_status.renewals["accepted"] += 1
+        for one in self._supervisor_status.renew_certificates(refused, changed=changed):
+            log.error("certificate refused: %s", one)
         before, self._now = self._now, new
         before.vaults.close()
         packed = Packed.of(self._snapshot)
         for child in self._children:
             if self._now.vault_of(child.role) is not None:
                 self._pass_on(child, packed, self._now.sockets, log_changed=False)
-        log.info("certificates renewed: %d in use", self._now.expiry.count)
+        if changed or not refused:
+            log.info("certificates renewed: %d in use", self._now.expiry.count)
         self._certificates.restart()
         self._post()
 

@@ -135,6 +135,7 @@ TREE: Final = TreeReport(
             CertificateReport(file="/tls/b.crt", not_before=1000, not_after=9_000_000_000),
         ),
         renewals={"accepted": 4, "refused": 1},
+        refused=(),
     ),
     maps=MapsReport(refused={}, renewals={"accepted": 3, "refused": 1}),
     workers=(0,),

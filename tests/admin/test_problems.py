@@ -5,12 +5,21 @@ from dataclasses import replace
 import pytest
 
 from gateway.admin import problems
-from gateway.reports import CheckReport, DnsNameReport, MemoryReport, ReloadReport, SiteStateReport, WorkerReport
+from gateway.reports import (
+    CheckReport,
+    DnsNameReport,
+    MemoryReport,
+    RefusedFileReport,
+    ReloadReport,
+    SiteStateReport,
+    WorkerReport,
+)
 from tests.admin import reports
 
 WELL = replace(reports.TREE, last_reload=ReloadReport(at=1.0, accepted=True))
 BAD_CHECK = CheckReport(result="CONNECT_REFUSED", good=False, seconds=0.1, detail="port 1")
 CLUSTER = reports.heartbeat()
+REFUSED = RefusedFileReport(file="/tls/a.crt", why="not a PEM certificate", since=1e9)
 
 
 def found(now=5000.0, heartbeat=None, server=reports.SERVER, **changes):
@@ -36,6 +45,8 @@ def test_a_gateway_that_is_well_has_no_problems():
         ({"server": replace(reports.SERVER, ejection="ejected")}, "app/app1", "ejected because of its responses"),
         ({"server": replace(reports.SERVER, admin="drain")}, "app", "no server is available"),
         ({"now": 8_000_000_001.0}, "/tls/a.crt", "the certificate expired"),
+        ({"tree": replace(WELL, certificates=replace(WELL.certificates, refused=(REFUSED,)))}, "/tls/a.crt", "not a PEM certificate"),
+        ({"tree": replace(WELL, maps=replace(WELL.maps, refused={"plans": "no column"}))}, "map plans", "keeps its previous content: no column"),
         ({"memory": MemoryReport(used=0.99, of="the machine", limit=0.95, short=True)}, "memory", "short"),
         ({"site_states": {"syd": SiteStateReport(up=False, draining=False, load=None, capacity=None, evacuated=False, trust=1.0)}}, "site syd", "none of its"),
         ({"dns": replace(reports.DNS, names=(DnsNameReport(name="www", policy="load", shares={}, open=True),))}, "www", "all are answered"),

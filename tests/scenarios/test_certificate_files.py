@@ -6,6 +6,7 @@ import ssl
 import subprocess
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -15,6 +16,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from gateway.cli import main
+from gateway.config.units import clock_text
 from tests.support.backend_server import BackendServer
 from tests.support.certificates import Authority, Certificate
 from tests.support.gateway_process import GatewayProcess, Site, site
@@ -120,6 +122,40 @@ def test_a_broken_file_leaves_the_certificate_as_it_was_and_says_so(
     assert shown(gateway, authority, "a.example.com") == before
     place(authority.issue("a.example.com"), live, "a")
     eventually(lambda: shown(gateway, authority, "a.example.com") == der(live / "a.crt"), "the whole file")
+
+
+def test_a_refused_certificate_is_in_status_until_it_is_good(
+    start_gateway: Starter, start_servers: Servers, authority: Authority, live: Path
+) -> None:
+    gateway = start_gateway(serving(start_servers("app1"), live))
+
+    def certificates() -> dict[str, Any]:
+        found: dict[str, Any] = gateway.status()["tree"]["certificates"]
+        return found
+
+    assert certificates()["refused"] == []
+    broken = live / "a.crt"
+    good = broken.read_bytes()
+    broken.write_text("broken")
+    gateway.wait_for_log(
+        re.escape(f"certificate refused: {broken}: not a PEM certificate; the previous one stays in use")
+    )
+    eventually(lambda: certificates()["refused"], "status to name it")
+    (first,) = certificates()["refused"]
+    why = "not a PEM certificate; the previous one stays in use"
+    assert (first["file"], first["why"]) == (str(broken), why)
+    assert certificates()["renewals"] == {"accepted": 0, "refused": 1}
+    assert "certificates renewed" not in gateway.log
+    done = CliRunner().invoke(main, ["status", str(gateway.path)])
+    assert "certificates that were refused:" in done.output
+    assert f"(since {clock_text(first['since'])})" in " ".join(done.output.split())
+    place(authority.issue("b.example.com"), live, "b")  # another change: the first is still refused, and not again
+    gateway.wait_for_log("certificates renewed: 2 in use")
+    eventually(lambda: certificates()["renewals"] == {"accepted": 1, "refused": 1}, "the other to be counted")
+    assert certificates()["refused"] == [first]
+    broken.write_bytes(good)
+    eventually(lambda: certificates()["refused"] == [], "status to say that all is well")
+    assert certificates()["renewals"] == {"accepted": 2, "refused": 1}
 
 
 def test_a_file_that_the_site_names_is_watched_as_well(

@@ -37,7 +37,8 @@ def read(before: PairReader | None, directory: Path, *, forgiving: bool = True) 
 def test_only_what_has_changed_is_read_again(live: Path, authority: Authority) -> None:
     first = read(None, live)
     assert (first.read, len(first.pairs)) == (3, 3)
-    assert read(first, live).read == 0
+    again = read(first, live)
+    assert (again.read, again.changed) == (0, False)
     place(authority.issue("new.example.com"), live, "1")
     second = read(first, live)
     assert second.read == 1
@@ -48,7 +49,8 @@ def test_only_what_has_changed_is_read_again(live: Path, authority: Authority) -
     ]
     (live / "0.crt").unlink()
     (live / "0.key").unlink()
-    assert len(read(second, live).pairs) == 2
+    third = read(second, live)
+    assert (len(third.pairs), third.changed) == (2, True)
 
 
 def test_a_broken_file_leaves_the_certificate_as_it_was(live: Path) -> None:
@@ -56,7 +58,8 @@ def test_a_broken_file_leaves_the_certificate_as_it_was(live: Path) -> None:
     (live / "1.crt").write_text("broken")
     second = read(first, live)
     assert second.pairs == first.pairs
-    assert second.kept == [f"{live}/1.crt: not a PEM certificate; the previous one stays in use"]
+    assert list(map(str, second.kept)) == [f"{live}/1.crt: not a PEM certificate; the previous one stays in use"]
+    assert not second.changed
     assert second.problems == []
     strict = read(first, live, forgiving=False)
     assert strict.problems == [(0, "directory", f"{live}/1.crt: not a PEM certificate")]
@@ -67,7 +70,12 @@ def test_a_new_broken_file_is_left_out(live: Path) -> None:
     (live / "3.pem").touch(mode=0o600)
     second = read(first, live)
     assert second.pairs == first.pairs
-    assert second.kept == [f"{live}/3.pem: no private key, neither in this file nor in 3.key; it is left out"]
+    (kept,) = second.kept
+    assert (kept.file, kept.why) == (
+        f"{live}/3.pem",
+        "no private key, neither in this file nor in 3.key; it is left out",
+    )
+    assert not second.changed
 
 
 def test_a_directory_that_cannot_be_read_leaves_all_as_it_was(live: Path) -> None:
@@ -75,7 +83,8 @@ def test_a_directory_that_cannot_be_read_leaves_all_as_it_was(live: Path) -> Non
     live.rename(live.parent / "elsewhere")
     second = read(first, live)
     assert (second.pairs, second.directories, second.problems) == (first.pairs, first.directories, [])
-    assert "cannot read" in second.kept[0]
+    assert "cannot read" in second.kept[0].why
+    assert not second.changed
     assert read(None, live).problems[0][:2] == (0, "directory")
 
 
