@@ -71,12 +71,17 @@ def _is_usual(certificate: x509.Certificate) -> bool:
     return strong and isinstance(certificate.signature_hash_algorithm, _USUAL_DIGESTS)
 
 
+def check_form(cert: bytes | None, key: bytes | None) -> None:
+    """Raise Fault at "cert" or "key" if one that is there, in PEM, is something else."""
+    if cert is not None and b"-----BEGIN CERTIFICATE-----" not in cert:
+        raise Fault("not a PEM certificate", "cert")
+    if key is not None and b"PRIVATE KEY-----" not in key:
+        raise Fault("not a PEM private key", "key")
+
+
 def load(context: ssl.SSLContext, cert: bytes, key: bytes) -> None:
     """Load a certificate chain and its private key, both PEM, into `context`. Raises Fault at "cert" or "key"."""
-    if b"-----BEGIN CERTIFICATE-----" not in cert:
-        raise Fault("not a PEM certificate", "cert")
-    if b"PRIVATE KEY-----" not in key:
-        raise Fault("not a PEM private key", "key")
+    check_form(cert, key)
     # The ssl module reads only files. An anonymous file has no name, and disappears with its descriptor.
     files = [os.memfd_create(name, os.MFD_CLOEXEC) for name in ("cert", "key")]
     try:

@@ -1,5 +1,6 @@
 """Certificates on disk: those that a site file names one by one, and directories of them."""
 
+import contextlib
 import os
 import ssl
 import stat
@@ -188,6 +189,23 @@ def check(contents: Contents) -> Facts:
     except Fault as fault:
         raise Faults([fault]) from None
     return facts(contents)
+
+
+def look(pair: PairFiles) -> Facts | None:
+    """Check what can be read of a pair's files, also by others; None: not even the certificate. Raises Faults."""
+    found = {}
+    for part, path in (("cert", pair.cert), ("key", pair.key), ("ocsp", pair.ocsp)):
+        if path is not None:
+            with contextlib.suppress(OSError, ValueError):
+                found[part] = named_file.read(path, private=False)
+    cert, key, response = found.get("cert"), found.get("key"), found.get("ocsp", b"")
+    if cert is not None and key is not None:
+        return check(Contents(cert, key, response))
+    try:
+        certificate.check_form(cert, key)
+        return certificate.facts(cert, response) if cert is not None else None
+    except Fault as fault:
+        raise Faults([fault]) from None
 
 
 def facts(contents: Contents) -> Facts:

@@ -3,7 +3,7 @@
 import ssl
 import stat
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Final
@@ -23,7 +23,8 @@ from gateway.config import (
 from gateway.config.acme import external_key
 from gateway.config.admin import Admin
 from gateway.config.basic_auth import BasicAuth
-from gateway.config.certificate_files import Faults, Managed
+from gateway.config.certificate import Facts
+from gateway.config.certificate_files import Faults, Managed, PairFiles
 from gateway.config.dns import BalancedName, parse_networks, parse_signing_key, parse_update_key
 from gateway.config.file_stamp import NONE, Stamp, stamp_of
 from gateway.config.map_table import MapFaults, MapTable
@@ -56,7 +57,7 @@ class Files:
     """
 
     def __init__(self, saved: SavedSite, *, offline: bool) -> None:
-        self._offline = offline
+        self.offline = offline
         self._again = bool(saved.text)
         self.users = saved.users
         self.contents = {path: bytes(content) for path, content in saved.files.items()}
@@ -91,14 +92,17 @@ class Files:
     def _refuse(self, path: Path, loc: Loc, message: str, *, private: bool) -> bytes | None:
         self.complain(Finding(loc, message), unreadable=private)
         self.contents.pop(path, None)
-        if not (private and self._offline):
+        if not (private and self.offline):
             return None
-        self.contents[path] = STAND_IN
-        return STAND_IN
+        try:
+            self.contents[path] = named_file.read(path, private=False)  # others can read it, too, which is reported
+        except (OSError, ValueError):
+            self.contents[path] = STAND_IN
+        return self.contents[path]
 
     def complain(self, finding: Finding, *, unreadable: bool) -> None:
         """Record a problem, or, offline, a note on something that is only on the machines of the site."""
-        if self._offline and unreadable:
+        if self.offline and unreadable:
             self.warnings.append(replace(finding, severity="note"))
         else:
             self.findings.append(finding)
@@ -224,21 +228,48 @@ def _check_certificates(files: Files, site: Site, *, certificates: bool) -> None
         ignored = listing.ignored if certificates else ()
         files.warnings += [Finding((*loc, "directory"), text, severity="warning") for text in ignored]
         for pair in listing.pairs:
+            if isinstance(source, Managed):
+                _check_managed(files, pair, loc, now, certificates=certificates)
+                continue
             try:
                 found = certificate_files.check(certificate_files.read(pair)) if certificates else None
             except Faults as error:
-                for one in error.faults:
-                    if isinstance(source, Managed):  # nothing for an operator to repair: another one will be made
-                        text = f"{pair.said(one, named=True)}; it is left out"
-                        files.warnings.append(Finding(loc, text, severity="warning"))
-                        continue
-                    finding = Finding((*loc, *pair.at(one)), pair.said(one))
-                    files.complain(finding, unreadable=isinstance(one, Unreadable))
-                continue
-            for concern in found.concerns(now) if found is not None else ():
-                at = (*loc, *pair.within("cert"))
-                files.warnings.append(Finding(at, f"{pair.cert}: {concern}", severity="warning"))
-            files.note_group(pair.key, (*loc, *pair.within("key")))
+                found = _without_pair(files, pair, loc, error)
+            else:
+                files.note_group(pair.key, (*loc, *pair.within("key")))
+            if found is not None:
+                _warn(files, pair, loc, found.concerns(now))
+
+
+def _without_pair(files: Files, pair: PairFiles, loc: Loc, error: Faults) -> Facts | None:
+    """Record what is wrong with a pair; offline, where a file of it cannot be read, the rest is checked."""
+    faults, found = list(error.faults), None
+    if files.offline and any(isinstance(one, Unreadable) for one in faults):
+        try:
+            found = certificate_files.look(pair)
+        except Faults as further:
+            faults += [one for one in further.faults if str(one) not in map(str, faults)]
+    for one in faults:
+        files.complain(Finding((*loc, *pair.at(one)), pair.said(one)), unreadable=isinstance(one, Unreadable))
+    return found
+
+
+def _check_managed(files: Files, pair: PairFiles, loc: Loc, now: float, *, certificates: bool) -> None:
+    """A certificate by ACME: there is nothing for an operator to repair, because another one will be made."""
+    try:
+        found = certificate_files.check(certificate_files.read(pair)) if certificates else None
+    except Faults as error:
+        for one in error.faults:
+            files.warnings.append(Finding(loc, f"{pair.said(one, named=True)}; it is left out", severity="warning"))
+        return
+    if found is not None:
+        _warn(files, pair, loc, found.concerns(now))
+    files.note_group(pair.key, (*loc, *pair.within("key")))
+
+
+def _warn(files: Files, pair: PairFiles, loc: Loc, concerns: Iterable[str]) -> None:
+    at = (*loc, *pair.within("cert"))
+    files.warnings += [Finding(at, f"{pair.cert}: {concern}", severity="warning") for concern in concerns]
 
 
 def trusted(site: Site) -> dict[Path, Loc]:
