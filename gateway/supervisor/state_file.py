@@ -28,7 +28,7 @@ def read(path: Path, limit: int) -> bytes | None:
     """The content; None if there is no file. Raises OSError, NotOurs."""
     try:
         content, status = regular_file.read(path, limit + 1)
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):  # of the latter writing will tell
         return None
     if status.st_uid not in {0, os.geteuid()} or status.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
         raise NotOurs(f"another user can write to {path}: remove it")

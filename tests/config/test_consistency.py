@@ -85,7 +85,7 @@ def test_a_test_has_the_address_of_a_client(refuse: Refuse) -> None:
 
 def test_state_is_a_directory(refuse: Refuse, tmp_path: Path) -> None:
     (tmp_path / "state").touch()
-    refuse(BASE + "state: »state\n", "state is a file: name a directory, which is made if it is not there")
+    refuse(BASE + "state: »state\n", "/state is a file: name a directory, which is made if it is not there")
 
 
 def test_a_mistake_elsewhere_hides_no_other(refuse: Refuse) -> None:
