@@ -1,19 +1,20 @@
 """`gateway history`: the configurations that a gateway has run by."""
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from gateway.cli.gateways import Local, ask_api, elsewhere, find_here, gateway_option, order
+from gateway.cli.gateways import Local, ask_api, elsewhere, find_here, gateway_option
 from gateway.cli.output import JSON, complain, fail, tell
 from gateway.cli.reload import RELOAD_LIMIT
 from gateway.cli.sites import problem_json
 from loadagent.printable import printable_lines
 
 if TYPE_CHECKING:
+    from gateway.cli.history_files import Replaced
     from gateway.cli.remote import Remote
     from gateway.supervisor.history import Version
 
@@ -96,30 +97,54 @@ def diff(before: int, after: int | None, target: str | None) -> None:
 def apply(number: int, target: str | None) -> None:
     """Go back to a version: write its files over those that are there now, and reload.
 
-    First the version is checked as `gateway check` does. A file that is overwritten is kept beside it with the suffix
-    .replaced. The exit status is 1 if the version has a mistake by now, or if the gateway refuses it. With --admin only
-    the site file is written: the exit status is 1 as well if other files of that version have changed since.
+    First the version is checked as `gateway check` does. What a file had is kept beside it with the suffix .replaced
+    (.replaced.2, and so on: no copy is overwritten), unless a version of the history has it. The exit status is 1 if
+    the version has a mistake by now, or if the gateway refuses it; then the files are as before. With --admin only the
+    site file is written: the exit status is 1 as well if other files of that version have changed since.
     """
+    from gateway.cli import history_files  # noqa: PLC0415
     from gateway.supervisor import history as kept  # noqa: PLC0415
 
     if (other := elsewhere(target)) is not None:
         _apply_there(other, number)
         return
     site, gateway = _site(target)
-    version = _kept(kept.version, site, number)
+    versions = _kept(kept.find, site)
+    version = _kept(kept.chosen, versions, number)
     _check(site, version)
-    replaced = [str(path) for path in _write(site, version)]
-    said = {**kept.about(version), "replaced": replaced}
-    for path in replaced:
-        complain(f"{path} is as in version {number} now; what was there is {path}.replaced")
-    if gateway is None:
-        tell(f"{site} is version {number} of {version.when} again; no gateway runs with it", {**said, "version": None})
-        return
-    answer = order(gateway, "reload", RELOAD_LIMIT)
-    if not answer["accepted"]:
-        fail(f"the gateway refused it; keeping version {answer['version']}:\n{answer['problems']}", said)
-    text = f"ROLLED BACK: {site} is version {number} of {version.when} again, and the gateway runs by it"
+    try:
+        done = history_files.write(site, version, versions)
+    except history_files.NotWritten as error:
+        fail(f"{error}; nothing was reloaded")
+    said = {
+        **kept.about(version),
+        "replaced": [str(one.path) for one in done],
+        "copies": [str(one.copy) for one in done if one.copy is not None],
+    }
+    answer = _reload(gateway, done, said) if gateway is not None else {"version": None}
+    for one in done:
+        complain(f"{one.path} is as in version {number} now; {one}")
+    again = f"{site} is version {number} of {version.when} again"
+    text = (
+        f"{again}; no gateway runs with it" if gateway is None else f"ROLLED BACK: {again}, and the gateway runs by it"
+    )
     tell(text, {**said, "version": answer["version"]})
+
+
+def _reload(gateway: Local, done: "list[Replaced]", said: dict[str, Any]) -> dict[str, Any]:
+    """Let the gateway take up the files; if it refuses them they are as before, and the program ends."""
+    from gateway.cli import history_files  # noqa: PLC0415
+    from gateway.system.running import NoAnswer  # noqa: PLC0415
+
+    try:
+        answer = gateway.order("reload", RELOAD_LIMIT)
+    except NoAnswer as error:  # it may work by them by now
+        fail(f"{error}; the files are those of version {said['number']}: see `gateway status`", said)
+    if not answer.get("accepted"):
+        files = history_files.take_back(done)
+        why = answer.get("error") or f"it keeps version {answer['version']}:\n{answer['problems']}"
+        fail(f"the gateway refused it; {files}; {why}", {**said, "replaced": [], "copies": []})
+    return answer
 
 
 def _apply_there(gateway: "Remote", number: int) -> None:
@@ -157,12 +182,12 @@ def _site(target: str | None) -> tuple[Path, Local | None]:
     return gateway.site, gateway
 
 
-def _kept(look: Callable[..., T], site: Path, *numbers: int | None) -> T:
+def _kept(look: Callable[..., T], *arguments: object) -> T:
     """What a function of the history returns; ends the program if there is no such version."""
     from gateway.supervisor.history import NoVersion  # noqa: PLC0415
 
     try:
-        return look(site, *numbers)
+        return look(*arguments)
     except NoVersion as error:
         fail(str(error))
 
@@ -180,40 +205,3 @@ def _check(site: Path, version: "Version") -> None:
     differ = [name for name, value in version.saved.variables.items() if os.environ.get(name, value) != value]
     if differ:
         complain(f"warning: these environment variables had other values then: {', '.join(sorted(differ))}")
-
-
-def _write(site: Path, version: "Version") -> list[Path]:
-    """Write what differs; the files that were written. Ends the program if that fails."""
-    files: Mapping[Path, bytes] = {
-        **{path: bytes(content) for path, content in version.saved.files.items()},
-        site: version.saved.text.encode(),
-    }
-    written = []
-    for path, content in files.items():  # the site file last: it names the others
-        try:
-            if _replace(path, content):
-                written.append(path)
-        except OSError as error:
-            done = f"; these are of version {version.number} now: {', '.join(map(str, written))}" if written else ""
-            fail(f"cannot write {path}: {(error.strerror or str(error)).lower()}{done}; nothing was reloaded")
-    return written
-
-
-def _replace(path: Path, content: bytes) -> bool:
-    """Replace one file, whose owner and mode stay; whether it differed."""
-    from gateway.supervisor.last_good import LIMIT  # noqa: PLC0415
-    from gateway.system import regular_file  # noqa: PLC0415
-
-    path = Path(os.path.realpath(path))
-    try:
-        now, status = regular_file.read(path, LIMIT + 1)
-    except FileNotFoundError:
-        regular_file.replace(path, content, 0o600, durable=True)
-        return True
-    if now == content:
-        return False
-    if len(now) > LIMIT:
-        raise OSError(f"it is larger than {LIMIT} bytes, so it cannot be kept")
-    regular_file.replace(path.with_name(f"{path.name}.replaced"), now, status.st_mode & 0o777)
-    regular_file.update(path, content)
-    return True

@@ -93,7 +93,11 @@ def find(site: Path) -> list[Version]:
 
 def version(site: Path, number: int) -> Version:
     """One of them. Raises NoVersion."""
-    versions = find(site)
+    return chosen(find(site), number)
+
+
+def chosen(versions: list[Version], number: int) -> Version:
+    """The one with a number. Raises NoVersion."""
     found = next((each for each in versions if each.number == number), None)
     if found is None:
         raise NoVersion(f"there is no version {number}: the history has {versions[0].number} to {versions[-1].number}")

@@ -1,6 +1,8 @@
 """`gateway history`: the versions that ran, what differs between them, and the way back."""
 
+import errno
 import json
+import socket
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +12,10 @@ from click.testing import CliRunner, Result
 from gateway.cli import main
 from gateway.config import load
 from gateway.supervisor import history
+from gateway.system import regular_file
 from tests.support.gateway_process import GatewayProcess, site
 from tests.support.raw import RawClient
-from tests.support.waiting import eventually
+from tests.support.waiting import eventually, free_port
 
 
 def command(*arguments: object) -> Result:
@@ -72,7 +75,8 @@ def test_versions_are_kept_compared_and_applied_again(start_servers: Any, start_
     assert answer(gateway) == b"first"
     assert page.read_text() == "not here, first"
     assert Path(f"{gateway.path}.replaced").read_text().endswith("# a note\n")
-    assert Path(f"{page}.replaced").read_text() == "not here, second"
+    assert f"{page} is as in version 1 now; what was there is in version 2" in done.stderr
+    assert not Path(f"{page}.replaced").exists()
     has(gateway, (1, "start", None), (2, "SIGHUP", None), (3, "command", 1))
 
     for path in (tmp_path / "state").iterdir():
@@ -109,6 +113,83 @@ def test_a_history_is_bounded_and_can_be_read_without_a_gateway(
     path.write_text(path.read_text() + "# more\n")
     history.record(load(path), "start")
     assert [version.number for version in history.find(path)] == [6]
+
+
+def versions_of(path: Path, count: int) -> None:
+    """A site file with so many versions, of which it is the last one now."""
+    for number in range(1, count + 1):
+        path.write_text(
+            "state: state\nfrontends: [{name: web, listen: '127.0.0.1:1'}]\n"
+            f"routes: [{{respond: {{status: 200, body: '{number}'}}}}]\n"
+        )
+        history.record(load(path), "start")
+
+
+def test_no_edit_that_never_ran_is_overwritten(tmp_path: Path) -> None:
+    path = tmp_path / "site.yaml"
+    versions_of(path, 2)
+    copies = [Path(f"{path}.replaced"), Path(f"{path}.replaced.2")]
+    for edit, copy in zip(("state: state\n# one\n", "state: state\n# two\n"), copies, strict=True):
+        path.write_text(edit)
+        done = command("apply", 1, "-g", path)
+        assert (done.exit_code, f"what was there is {copy}\n" in done.stderr) == (0, True), done.output
+        done = command("apply", 2, "-g", path)
+        assert f"{path} is as in version 2 now; what was there is in version 1\n" in done.stderr
+    path.write_text("state: state\n# one\n")
+    assert f"what was there is {copies[0]}\n" in command("apply", 1, "-g", path).stderr
+    assert [copy.read_text() for copy in copies] == ["state: state\n# one\n", "state: state\n# two\n"]
+    assert sorted(tmp_path.glob("*replaced*")) == copies
+
+
+def test_files_are_as_before_where_the_gateway_refuses_a_version(
+    start_servers: Any, start_gateway: Any, tmp_path: Path
+) -> None:
+    description = site(start_servers("app1"))
+    gateway: GatewayProcess = start_gateway(description)
+    has(gateway, (1, "start", None))
+    page = tmp_path / "404.html"
+    page.write_text("not here, first")
+    port = free_port()
+    more = {"name": "more", "listen": f"127.0.0.1:{port}"}
+    gateway.reload({**description, "frontends": [*description["frontends"], more], "pages": {404: str(page)}})
+    gateway.reload(description)
+    has(gateway, (1, "start", None), (2, "SIGHUP", None), (3, "SIGHUP", 1))
+    before = gateway.path.read_text() + "# a note\n"
+    gateway.path.write_text(before)
+    page.write_text("not here, second")
+    with socket.create_server(("127.0.0.1", port)):
+        refused = command("apply", 2, "-g", gateway.path)
+    assert refused.exit_code == 1
+    assert "the gateway refused it; the files are as before; it keeps version 3:\n" in refused.stderr
+    assert "is as in version" not in refused.stderr
+    assert (gateway.path.read_text(), page.read_text()) == (before, "not here, second")
+    assert not list(tmp_path.glob("*replaced*"))
+    assert command("apply", 2, "-g", gateway.path).exit_code == 0
+
+
+def test_files_are_as_before_where_one_cannot_be_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path, page = tmp_path / "site.yaml", tmp_path / "404.html"
+    page.write_text("first")
+    path.write_text(
+        "state: state\nfrontends: [{name: web, listen: '127.0.0.1:1'}]\nroutes: [{respond: {status: 204}}]\n"
+        f"pages: {{404: {page}}}\n"
+    )
+    history.record(load(path), "start")
+    page.unlink()
+    path.write_text("state: state\n")
+    write = regular_file.update
+
+    def full(place: Path, content: bytes) -> None:
+        if place == path:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        write(place, content)
+
+    monkeypatch.setattr(regular_file, "update", full)
+    done = command("apply", 1, "-g", path)
+    assert done.exit_code == 1
+    assert f"cannot write {path}: no space left on device; the files are as before" in done.stderr
+    assert (page.exists(), path.read_text()) == (False, "state: state\n")
+    assert not list(tmp_path.glob("*replaced*"))
 
 
 def test_a_history_that_others_can_write_is_not_used(tmp_path: Path) -> None:
