@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
-from gateway.cli.output import JSON, fail, tell
+from gateway.cli.output import JSON, complain, fail, tell
 
 if TYPE_CHECKING:
     from gateway.importing.draft import Draft
@@ -34,7 +34,7 @@ def import_(configuration: Path, output: Path, kind: str | None) -> None:
 
     Each line is taken over, approximated (the report says how), not needed, or not possible (why, and what to do
     instead). The site file has tests, and maps, pages and users are written beside it; nothing is overwritten.
-    Exit status 3: lines that refuse requests are left out.
+    Exit status 3: lines that refuse requests are left out; 1: nothing was written, or the site file has a mistake.
     """
     from gateway.importing import haproxy, nginx  # noqa: PLC0415
     from gateway.importing.report import BadInput  # noqa: PLC0415
@@ -43,7 +43,7 @@ def import_(configuration: Path, output: Path, kind: str | None) -> None:
     try:
         of_nginx = kind == "nginx" if kind is not None else nginx.looks_like(configuration)
         draft = nginx.draft_of(configuration) if of_nginx else haproxy.draft_of(configuration)
-        text = _checked(draft)
+        text, wrong = _checked(draft, output)
         write(draft, text, output)
     except BadInput as error:
         fail(str(error))
@@ -55,13 +55,20 @@ def import_(configuration: Path, output: Path, kind: str | None) -> None:
     said = f"{draft.report.text()}\nwritten: {', '.join(written)}"
     lost = draft.report.admits_more()
     data = {"written": written, "counts": draft.report.counts(), "lines": draft.report.data()}
-    tell(said, {**data, "admits_more": [str(line) for line in lost]})
+    data |= {"admits_more": [str(line) for line in lost]}
+    tell(said, {**data, "error": wrong} if wrong else data)
+    if wrong:
+        complain(f"{output} is not valid yet; correct it before it is used, and report this:\n{wrong}")
+        sys.exit(1)
     if lost:
         sys.exit(ADMITS_MORE)
 
 
-def _checked(draft: "Draft") -> str:
-    """The text of the site file, which is valid, with the tests that hold. Ends the program for one that is not."""
+def _checked(draft: "Draft", output: Path) -> tuple[str, str]:
+    """The text of the site file with the tests that hold, and what is wrong with it as a whole, if anything is.
+
+    Raises BadInput.
+    """
     from gateway.config import ConfigError, load  # noqa: PLC0415
     from gateway.explain import trial  # noqa: PLC0415
     from gateway.importing.trials import kept, trials  # noqa: PLC0415
@@ -78,7 +85,7 @@ def _checked(draft: "Draft") -> str:
 
             loaded = load(site, no_lookup, offline=True)
         except ConfigError as error:
-            fail(f"{draft.source}: the site file would not be valid: write it by hand, and report this\n{error}")
+            return site_text(draft, tests), str(error).replace(str(site), str(output))
         failed = {verdict.index for verdict in trial.run(loaded) if verdict.differences}
     rest: list[dict[str, Any]] = list(kept(tests, failed))
-    return site_text(draft, rest)
+    return site_text(draft, rest), ""

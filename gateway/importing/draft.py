@@ -34,7 +34,9 @@ class Draft:
     origins: list[Line | None] = field(default_factory=list)
     """That of each route."""
     lines: dict[str, Line] = field(default_factory=dict)
-    """Those of frontends and backends, by name."""
+    """Those of frontends, backends and maps, by name."""
+    server_lines: dict[int, Line] = field(default_factory=dict)
+    """Those of servers, by the identity of what describes one in `backends`."""
 
     def file(self, name: str) -> str:
         """The path of a file that the configuration names, for a site file in another directory."""
@@ -65,6 +67,8 @@ class Draft:
             made = f"{wanted}-{number}"
             described["file"] = f"maps/{made}.txt"
         self.maps[made] = described
+        if self.at is not None:
+            self.lines.setdefault(f"map {made}", self.at)
         self.files[described["file"]] = content
         return made
 

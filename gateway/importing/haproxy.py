@@ -73,18 +73,15 @@ _NEEDLESS: Final = {
     "node": "see node",
     "description": "a remark",
     "spread-checks": "checks are spread",
-    "monitor-uri": "/healthz of `admin: listen` tells whether the gateway works",
     "fullconn": "see qos.overload",
     "load-server-state-from-file": "states of servers are kept over reloads and restarts",
     "server-state-file": "states of servers are kept over reloads and restarts",
     "external-check": "see check of a backend",
     "presetenv": "environment",
     "setenv": "environment",
-    "rate-limit": "see qos",
     "id": "a number of HAProxy's own",
-    "disabled": "left out",
+    "enabled": "every section is, unless it says disabled",
     "no": "an option that is off",
-    "http-send-name-header": "see set_header",
     "busy-polling": "a matter of HAProxy alone",
     "cpu-map": "see workers",
     "ssl-engine": "a matter of HAProxy alone",
@@ -115,6 +112,10 @@ _IMPOSSIBLE: Final = {
     "ignore-persist": "see affinity: false in a route",
     "monitor": "see /readyz of `admin: listen`",
     "http-error": "name the page in pages",
+    "http-send-name-header": "servers are not told their names: give each one a backend, with set_header in its route",
+    "rate-limit": "connections have no rate: write a route with rate for requests, see connections_per_source and"
+    " handshakes_per_source in limits of a frontend, or qos",
+    "monitor-uri": "its path begins with /: write a route with respond",
 }
 _SECTIONS: Final = {
     "peers": "stick-tables are not replicated: gateways of a cluster share rates and sessions (cluster: listen)",
@@ -150,7 +151,9 @@ _HANDLED: Final = frozenset(
     ]
 )
 _RULES: Final = ("http-request", "redirect")
-_RESPONSES: Final = ("http-response", "http-after-response")
+_RESPONSES: Final = ("http-response",)
+_ANSWERS: Final = ("http-after-response",)
+"""Of answers of HAProxy itself as well: before the rules that answer."""
 _REWRITES: Final = frozenset(
     {"set-path", "set-pathq", "set-uri", "set-query", "replace-path", "replace-pathq", "replace-uri"}
 )
@@ -196,7 +199,7 @@ class _Configuration:
         http = [
             one
             for one in self._kind("frontend", "backend", "listen")
-            if self._speaks_http(one) and not self._shows_statistics(one)
+            if self._is_enabled(one) and self._speaks_http(one) and not self._shows_statistics(one)
         ]
         for section in http:
             self._settings(section)
@@ -209,7 +212,7 @@ class _Configuration:
         for section in (one for one in http if self._frontends.get(one.name)):
             self._routes(section)
         for section in self._backends.values():
-            for statement in section.all(*_RULES, *_RESPONSES):
+            for statement in section.all(*_RULES, *_RESPONSES, *_ANSWERS):
                 if statement.line not in self.report.entries:
                     self.report.needless(statement.line, f"no frontend uses the backend {section.name}")
 
@@ -229,6 +232,13 @@ class _Configuration:
             # What comes from defaults is for other sections, too.
             if statement.line.number > section.line.number and statement.line not in self.report.entries:
                 self.report.impossible(statement.line, "left out with its section")
+
+    def _is_enabled(self, section: Section) -> bool:
+        said = [each.keyword for each in section.statements if each.keyword in ("enabled", "disabled")]
+        if said[-1:] != ["disabled"]:
+            return True
+        self._left_out(section, "it is disabled; remove this word if it is to be imported")
+        return False
 
     def _speaks_http(self, section: Section) -> bool:
         mode = section.last("mode")
@@ -346,7 +356,7 @@ class _Configuration:
                 self.report.taken(statement.line)
             elif keyword == "timeout":
                 self._timeout(statement)
-            elif keyword == "maxconn":
+            elif keyword == "maxconn" or (keyword == "monitor-uri" and statement.arguments[:1] != []):
                 self.report.taken(statement.line)
             elif keyword != "stick-table" and keyword not in _HANDLED:
                 self._known(statement)
@@ -433,9 +443,10 @@ class _Configuration:
         others = sum(map(len, self._frontends.values())) > len(names)
         base: Match = {"frontend": names if len(names) > 1 else names[0]} if others else {}
         conditions = self._conditions(section)
-        for statement in section.all(*_RULES):
+        for statement in section.all(*_ANSWERS):
             self.rules.add(statement, base, conditions, section)
-        for statement in section.all(*_RESPONSES):
+        self._monitor(section, base)
+        for statement in (*section.all(*_RULES), *section.all(*_RESPONSES)):
             self.rules.add(statement, base, conditions, section)
         for statement in section.all("use_backend"):
             self._use(statement, base, conditions)
@@ -452,6 +463,14 @@ class _Configuration:
             self.draft.route(base, backend=self._made[section.name])
         else:
             self.draft.route(base, respond={"status": 503})
+
+    def _monitor(self, section: Section, base: Match) -> None:
+        """The path that HAProxy answers itself, for balancers in front of it."""
+        statement = section.last("monitor-uri")
+        if statement is not None and statement.arguments:
+            self.draft.at = statement.line
+            self.draft.route(both(base, {"path": f"= {statement.arguments[0]}"}), respond={"status": 200})
+            self.draft.at = section.line
 
     def _use(self, statement: Statement, base: Match, conditions: Conditions) -> None:
         words, condition = split_condition(statement.arguments)
@@ -487,13 +506,14 @@ class _Configuration:
             raise NotPossible(f"there is no backend {name}")
         rules = list(section.all(*_RULES)) if section.kind == "backend" else []
         responses = list(section.all(*_RESPONSES)) if section.kind == "backend" else []
+        answers = list(section.all(*_ANSWERS)) if section.kind == "backend" else []
         made = self._made.get(name)
         if any(rule.arguments and rule.arguments[0] in _REWRITES for rule in rules) and match:
             # The rules of the backend change what the match looks at: the choice is kept in a class.
             self.draft.route(match, class_=f"to-{name_of(name)}"[:64])
             match = {"class": f"to-{name_of(name)}"[:64]}
         conditions = self._conditions(section)
-        for rule in [*rules, *responses]:
+        for rule in [*answers, *rules, *responses]:
             self.rules.add(rule, match, conditions, section)
         if made is None:
             self.draft.route(match, respond={"status": 503})

@@ -216,6 +216,8 @@ def _listen(text: str, dual: bool) -> str:  # noqa: FBT001 - HAProxy's own flag
     host, _, port = text.rpartition(":")
     if not port.isdigit():
         raise NotPossible(f"one port is needed, not {port or text}: list them")
+    if not 0 < int(port) < 65536:
+        raise NotPossible("a port is between 1 and 65535")
     if host in ("::", "[::]"):
         return f":{port}" if dual else f"[::]:{port}"
     if host in ("", "*"):

@@ -337,7 +337,7 @@ def _alternatives(words: list[str]) -> list[list[tuple[bool, str | list[str]]]]:
     at = 0
     while at < len(words):
         word = words[at]
-        if word in ("or", "||"):
+        if word.lower() == "or" or word == "||":
             found.append([])
         elif word == "!":
             held = not held

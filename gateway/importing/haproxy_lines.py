@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
+from gateway.importing.hidden import without_secrets
 from gateway.importing.report import BadInput, Line
 
 LONGEST: Final = 16 * 1024 * 1024
@@ -95,7 +96,7 @@ def sections(path: Path) -> list[Section]:
         words = split(text, path, number)
         if not words:
             continue
-        line = Line(path, number, " ".join(words)[:200])
+        line = Line(path, number, without_secrets(words)[:200])
         if words[0] in SECTIONS:
             kind, name = words[0], words[1] if len(words) > 1 else ""
             if kind in ("frontend", "backend", "listen") and not name:

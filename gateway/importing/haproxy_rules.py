@@ -108,12 +108,14 @@ class Rules:
             for case in conditions.cases(condition):
                 self._add_case(made, case, base, _Place(statement, action, section.name))
             report.taken(statement.line)
+            if statement.keyword == "http-after-response":
+                report.approximated(statement.line, "not for the gateway's own error pages, such as 401, 413 and 503")
         except MISFITS as why:
             report.impossible(statement.line, f"{reason(why)}; the rule is left out")
 
     def _handler(self, keyword: str, action: str) -> Callable[[list[str], Line], dict[str, Any]]:
         name = action.replace("-", "_")
-        name = {"redirect": "redirect", "silent_drop": "drop", "return": "answer", "tarpit": "deny"}.get(name, name)
+        name = {"redirect": "redirect", "silent_drop": "drop", "return": "answer"}.get(name, name)
         kind = "_of_response" if keyword in ("http-response", "http-after-response") else "_do"
         found: Callable[[list[str], Line], dict[str, Any]] | None = getattr(self, f"{kind}_{name}", None)
         if found is None:
@@ -213,6 +215,9 @@ class Rules:
 
     def _do_deny(self, words: list[str], line: Line) -> dict[str, Any]:
         return self._answer(words, line, "403")
+
+    def _do_tarpit(self, words: list[str], line: Line) -> dict[str, Any]:
+        return self._answer(words, line, "500")
 
     def _do_answer(self, words: list[str], line: Line) -> dict[str, Any]:
         return self._answer(words, line, "200")

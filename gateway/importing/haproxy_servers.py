@@ -1,6 +1,7 @@
 """Backends of HAProxy: servers, balancing, checks, stickiness, timeouts."""
 
 import re
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Any, Final
 
@@ -248,9 +249,12 @@ class Servers:
             )
             return
         address = _address(words[0])
-        server: dict[str, Any] = {"name": name_of(name), "address": f"dns:{address}" if template else address}
-        if template:
+        named = template and not _is_ip(address)
+        server: dict[str, Any] = {"name": name_of(name), "address": f"dns:{address}" if named else address}
+        if named:
             self.draft.report.approximated(statement.line, "every address of the name is a server; its name says which")
+        elif template:
+            self.draft.report.approximated(statement.line, "one server: the address is the same each time")
         if "weight" in given:
             server["weight"] = max(1, min(256, int(given["weight"])))
         if int(given.get("maxconn", "0")):
@@ -259,6 +263,7 @@ class Servers:
             server["backup"] = True
         self._of_backend(given, statement)
         self.made["servers"].append(server)
+        self.draft.server_lines[id(server)] = statement.line
         if "check" in given:
             self._checked.append(given)
         else:
@@ -428,6 +433,15 @@ _UNSUPPORTED: Final = {
     "ciphers": "ciphers: see tls: min_version",
     "on-marked-down": "on-marked-down: connections to a server that is down end by themselves",
 }
+
+
+def _is_ip(address: str) -> bool:
+    """Whether an address of a server is no name that could have several."""
+    try:
+        ip_address(address.rpartition(":")[0].strip("[]"))
+    except ValueError:
+        return address.startswith("unix:")
+    return True
 
 
 def _status(item: str) -> int | str:

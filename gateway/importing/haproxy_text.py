@@ -108,10 +108,10 @@ class Texts:
         if fetch == "ssl_fc" and converters == [("iif", "https,http")]:
             return "{scheme}"
         field = field_of(fetch, argument)
-        for name, values in converters:
+        for at, (name, values) in enumerate(converters, 1):
             if name in ("lower", "host_only", "field", "word") and field == "host" and name in ("lower", "host_only"):
                 continue
-            if name == "map" or name.startswith("map_"):
+            if (name == "map" or name.startswith("map_")) and at == len(converters):
                 return f"{{map:{self.map(name, values, of=field)}:{field}}}"
             raise NotPossible(f"the converter {name} has no counterpart: let a server, or a python rule, do it")
         return f"{{{field}}}"

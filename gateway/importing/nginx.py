@@ -134,6 +134,7 @@ _NEEDLESS: Final = {
     "gzip_vary": "answers are not compressed",
     "limit_rate_after": "see bandwidth",
     "stub_status": "figures are at /metrics of `admin: listen`",
+    "add_header": "no answer has it: the blocks inside have headers of their own, or are never reached",
     "status_zone": "figures are at /metrics of `admin: listen`",
 }
 _APPROXIMATED: Final = {
@@ -167,7 +168,9 @@ _IMPOSSIBLE: Final = {
     "mirror": "requests are not mirrored",
     "sub_filter": "bodies are not changed: let the servers do it",
     "ssi": "bodies are not changed: let the servers do it",
-    "add_": "bodies are not changed: let the servers do it",
+    "add_before_body": "bodies are not changed: let the servers do it",
+    "add_after_body": "bodies are not changed: let the servers do it",
+    "add_trailer": "trailers are not changed: let the servers do it",
     "js_": "write a rule in Python (docs/rules.md)",
     "lua": "write a rule in Python (docs/rules.md)",
     "content_by_lua": "write a rule in Python (docs/rules.md)",
@@ -292,19 +295,19 @@ class _Configuration:
         texts = Texts({**self.variables.texts, **fixed, **groups})
         self.draft.at = server.line
         self._pages(server, scope, base)
+        first = len(self.draft.routes)
         _, ended = self.proxy.rules.add(list(server.all(*RULES)), base, texts)
+        self.proxy.with_headers(first, scope, texts)
         if ended:
             return
         places = self._places(server)
         self._jumps(places, base, texts)
-        self._slashes(places, base)
+        self._slashes(places, base, scope, texts)
         for place in places:
             location = place.location
             self.draft.at = location.directive.line
             self.report.taken(location.directive.line)
-            inside = scope
-            for block in (*place.around, location.directive):
-                inside = inside.inside(block)
+            inside = _scope_of(place, scope)
             location, inside = self._instead(location, inside, server)
             self.proxy.add(location, both(base, place.match), inside, texts.but(place.groups), part.frontends)
         if not any(
@@ -312,7 +315,9 @@ class _Configuration:
             for place in places
         ):
             self.access.add(scope, base, part.frontends)
+            first = len(self.draft.routes)
             self.draft.route(base, respond={"status": 404})
+            self.proxy.with_headers(first, scope, texts)
 
     def _places(self, server: Directive) -> list[Place]:
         return locations_in_order(list(Location.inside(server)))
@@ -339,7 +344,7 @@ class _Configuration:
                     self.proxy.rules.add([directive], both(base, place.wanted), texts.but(place.groups))
                     self.report.approximated(directive.line, "tried before all locations")
 
-    def _slashes(self, places: list[Place], base: Match) -> None:
+    def _slashes(self, places: list[Place], base: Match, scope: Scope, texts: Texts) -> None:
         """Nginx redirects /user to /user/ where the latter is passed to servers."""
         exact = {place.location.text for place in places if place.location.modifier == "="}
         for place in places:
@@ -350,8 +355,10 @@ class _Configuration:
             if text[:-1] not in exact:
                 match = both(base, {"path": f"= {text[:-1]}"})
                 query = both(match, {"when": 'uri.contains("?")'})
+                first = len(self.draft.routes)
                 self.draft.route(query, redirect={"to": f"{text}?{{query}}", "status": 301})
                 self.draft.route(match, redirect={"to": text, "status": 301})
+                self.proxy.with_headers(first, _scope_of(place, scope), texts)
 
     def _pages(self, server: Directive, scope: Scope, base: Match) -> None:
         pages: dict[int, str] = {}
@@ -401,6 +408,13 @@ class _Configuration:
                 starts = [key for key in _IMPOSSIBLE if name.startswith(key)]
                 why = _IMPOSSIBLE[max(starts, key=len)] if starts else f"{name} has no counterpart, or is not used here"
                 self.report.impossible(directive.line, why)
+
+
+def _scope_of(place: Place, server: Scope) -> Scope:
+    """The scope of a location in that of its server."""
+    for block in (*place.around, place.location.directive):
+        server = server.inside(block)
+    return server
 
 
 def _everything(block: Directive) -> Iterator[Directive]:

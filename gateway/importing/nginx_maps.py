@@ -35,6 +35,7 @@ class Variables:
     def add(self, directive: Directive) -> None:
         """Take up a map, geo or split_clients, and say what became of it."""
         report = self.draft.report
+        self.draft.at = directive.line
         try:
             if directive.name == "split_clients":
                 self._split(directive)

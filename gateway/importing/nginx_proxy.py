@@ -1,6 +1,7 @@
 """What nginx does with the requests of a location: headers, limits, and where they are passed to."""
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any, Final
 
 from gateway.config.units import size_text
@@ -20,6 +21,8 @@ from gateway.importing.report import MISFITS, NotPossible, reason
 
 _GOOD: Final[list[int | str]] = ["200-201", 204, 206, "301-304", "307-308"]
 """Statuses of which add_header without `always` changes the answers."""
+_GOOD_STATUSES: Final = frozenset({200, 201, 204, 206, 301, 302, 303, 304, 307, 308})
+"""The same, each by itself."""
 _FILES: Final = (
     "root",
     "alias",
@@ -41,7 +44,7 @@ class Proxy:
         self.upstreams = upstreams
         self.variables = variables
         self.access = access
-        self.rules = Rules(draft)
+        self.rules = Rules(draft, variables.choices)
 
     def add(self, location: Location, match: Match, scope: Scope, texts: Texts, frontends: list[str]) -> None:
         """Add the routes of a location for requests of `match`, its block being the innermost of `scope`."""
@@ -90,49 +93,68 @@ class Proxy:
 
     # --------------------------------------------------------------------------------------------------------- answers
 
+    def with_headers(self, first: int, scope: Scope, texts: Texts) -> None:
+        """Let the answers of the gateway itself in the routes from number `first` on have the headers of a scope."""
+        routes, origins = self.draft.routes[first:], self.draft.origins[first:]
+        del self.draft.routes[first:], self.draft.origins[first:]
+        at = self.draft.at
+        added = self._added(scope, texts) if any(_status(route) is not None for route in routes) else []
+        for route, origin in zip(routes, origins, strict=True):
+            self.draft.at = origin
+            match, status = route.pop("match", {}), _status(route)
+            for each in added:
+                if status is not None and (each.always or status in _GOOD_STATUSES):
+                    self.draft.route(match, **each.actions)
+            self.draft.route(match, **route)
+        self.draft.at = at
+
     def _headers_of_answers(self, scope: Scope, match: Match, texts: Texts) -> None:
-        for directive in scope.all("add_header"):
-            try:
-                self._add_header(directive, match, texts)
-                self.draft.report.taken(directive.line)
-            except MISFITS as why:
-                self.draft.report.impossible(directive.line, reason(why))
         for directive in scope.all("proxy_hide_header"):
             self.draft.route(match, set_response_header={directive.args[0]: None})
             self.draft.report.taken(directive.line)
-        expires = scope.last("expires")
-        if expires is not None:
-            self._expires(expires, match)
+        for each in self._added(scope, texts):
+            self.draft.route(match, **({} if each.always else {"response_status": _GOOD}), **each.actions)
 
-    def _add_header(self, directive: Directive, match: Match, texts: Texts) -> None:
+    def _added(self, scope: Scope, texts: Texts) -> list["_Added"]:
+        """What add_header and expires of a scope do to answers."""
+        found: list[_Added] = []
+        for directive in scope.all("add_header"):
+            try:
+                found += self._add_header(directive, texts)
+                self.draft.report.taken(directive.line)
+            except MISFITS as why:
+                self.draft.report.impossible(directive.line, reason(why))
+        expires = scope.last("expires")
+        return found if expires is None else [*found, *self._expires(expires)]
+
+    def _add_header(self, directive: Directive, texts: Texts) -> list["_Added"]:
         name, value, *rest = directive.args
         if name.lower() in OURS:
             self.draft.report.needless(directive.line, f"the gateway writes {name} itself")
-            return
+            return []
         if not value:
-            return
-        made = {name: texts.template(value)}
-        if rest == ["always"]:
-            self.draft.route(match, append_response_header=made)
-        else:
-            self.draft.route(match, response_status=_GOOD, append_response_header=made)
+            return []
+        always = rest == ["always"]
+        if always:
+            self.draft.report.approximated(directive.line, "not for the gateway's own error pages, such as 401 and 413")
+        return [_Added({"append_response_header": {name: texts.template(value)}}, always=always)]
 
-    def _expires(self, directive: Directive, match: Match) -> None:
+    def _expires(self, directive: Directive) -> list["_Added"]:
         value = directive.args[-1]
         try:
             seconds = units.milliseconds(value, "s") // 1000
         except ValueError:
             if value == "off":
                 self.draft.report.taken(directive.line)
-                return
+                return []
             if value not in ("epoch", "-1"):
                 self.draft.report.impossible(directive.line, "let the servers say how long an answer is good")
-                return
+                return []
             control = "no-cache"
         else:
             control = f"max-age={seconds}"
-        self.draft.route(match, response_status=_GOOD, set_response_header={"Cache-Control": control})
         self.draft.report.approximated(directive.line, "as Cache-Control, which counts before Expires")
+        return [_Added({"set_response_header": {"Cache-Control": control}}, always=False)]
 
     # ------------------------------------------------------------------------------------------------------ to servers
 
@@ -319,11 +341,27 @@ class Proxy:
                 yield f"{target.scheme}://{target.authority}/", "/"
 
 
+@dataclass(frozen=True, slots=True)
+class _Added:
+    """What is done to answers; `always`: whatever their status."""
+
+    actions: dict[str, Any]
+    always: bool
+
+
 class _Place:
     """Requests of a match, in a scope; `kept` are rewrites that end there."""
 
     def __init__(self, match: Match, scope: Scope, texts: Texts, kept: list[Rewrite]) -> None:
         self.match, self.scope, self.texts, self.kept = match, scope, texts, kept
+
+
+def _status(route: dict[str, Any]) -> int | None:
+    """The status of an answer of the gateway itself; None: the route gives none."""
+    for key, usual in (("redirect", 302), ("respond", 200)):
+        if key in route:
+            return int(route[key].get("status", usual))
+    return None
 
 
 def jumps(directive: Directive) -> bool:

@@ -1,11 +1,13 @@
 """What nginx does before it passes a request on: return, rewrite, if, set (ngx_http_rewrite_module)."""
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
 from gateway.importing.draft import Draft
 from gateway.importing.matches import Match, both, either, negated
+from gateway.importing.nginx_maps import Choice
 from gateway.importing.nginx_text import Texts, expression_of, field_of, variable
 from gateway.importing.nginx_tree import Directive
 from gateway.importing.patterns import anchored, quoted, with_names
@@ -27,8 +29,10 @@ class Rewrite:
 class Rules:
     """Makes the routes of such directives."""
 
-    def __init__(self, draft: Draft) -> None:
+    def __init__(self, draft: Draft, choices: Mapping[str, Choice]) -> None:
         self.draft = draft
+        self._choices = choices
+        """The variables of maps."""
 
     def add(self, directives: list[Directive], base: Match, texts: Texts) -> tuple[list[Rewrite], bool]:
         """Add the routes for requests of `base`.
@@ -131,7 +135,7 @@ class Rules:
     # ------------------------------------------------------------------------------------------------------ conditions
 
     def _if(self, directive: Directive, base: Match, texts: Texts) -> None:
-        condition, groups = _condition(directive.args)
+        condition, groups = self._of_map(directive.args) or _condition(directive.args)
         inside = texts.but(groups)
         match = both(base, condition)
         for each in directive.block:
@@ -140,6 +144,18 @@ class Rules:
         kept, _ = self.add(directive.block, match, inside)
         for rewrite in kept:
             self.draft.route(rewrite.match, rewrite=rewrite.to)
+
+    def _of_map(self, words: list[str]) -> tuple[Match, dict[str, str]] | None:
+        """A condition on the variable of a map; None for any other one."""
+        choice = self._choices.get(variable(words[0])) if len(words) in (1, 3) else None
+        if choice is None or not choice.expression:
+            return None
+        if len(words) == 3:
+            operator, value = words[1:]
+            if operator not in ("=", "!=") or "$" in value:
+                raise NotPossible("the value of a map is compared with a text: write the condition into the map")
+            return {"when": f"{choice.expression} {'==' if operator == '=' else '!='} {quoted(value)}"}, {}
+        return {"when": f'{choice.expression} != "" && {choice.expression} != "0"'}, {}
 
 
 def _with_pattern(base: Match, pattern: str) -> Match:

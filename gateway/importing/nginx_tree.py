@@ -9,6 +9,7 @@ from typing import Any
 import crossplane
 
 from gateway.importing.haproxy_lines import read
+from gateway.importing.hidden import without_secrets
 from gateway.importing.report import BadInput, Line, Report
 
 
@@ -51,14 +52,18 @@ def _directives(files: tuple[Path, ...], report: Report) -> Iterator[Directive]:
     yield from _block(files, parsed["config"][0]["parsed"], report)
 
 
-def _block(files: tuple[Path, ...], items: list[dict[str, Any]], report: Report) -> Iterator[Directive]:
+def _block(
+    files: tuple[Path, ...], items: list[dict[str, Any]], report: Report, source: str = ""
+) -> Iterator[Directive]:
+    """The directives of a block; of a map, `source` is the variable that it looks at."""
     for item in items:
         words = [str(word) for word in item["args"]]
-        line = Line(files[-1], int(item["line"]), " ".join([item["directive"], *words])[:200])
+        line = Line(files[-1], int(item["line"]), without_secrets([item["directive"], *words], source)[:200])
         if item["directive"] == "include":
             yield from _included(files, line, words, report)
             continue
-        block = list(_block(files, item.get("block", []), report)) if "block" in item else []
+        looks_at = words[0] if item["directive"] == "map" and words else ""
+        block = list(_block(files, item.get("block", []), report, looks_at)) if "block" in item else []
         yield Directive(line, item["directive"], words, block)
 
 

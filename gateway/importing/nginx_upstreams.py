@@ -43,6 +43,8 @@ class Pass:
         parts = urlsplit(text)
         if parts.scheme not in _PORTS or not parts.netloc:
             raise NotPossible(f"{text} is no http:// or https:// address of servers")
+        if "@" in parts.netloc:
+            raise NotPossible("a password in an address of servers: write it into set_header, as Authorization")
         path = parts.path + (f"?{parts.query}" if parts.query else "")
         return cls(parts.scheme, parts.netloc, path)
 
@@ -168,6 +170,7 @@ class Upstreams:
         if same:  # nginx takes one twice
             server["name"] = name_of(f"{server['address']}-{same + 1}")
         made["servers"].append(server)
+        self.draft.server_lines[id(server)] = directive.line
         report.taken(directive.line)
 
     def _outlier(self, name: str, value: str, made: dict[str, Any], directive: Directive) -> None:

@@ -100,7 +100,8 @@ class Report:
     def admits_more(self) -> list[Line]:
         """Lines that refuse requests and are left out: the site file admits what the configuration does not."""
         lost = (line for line, entry in self.entries.items() if entry.fate == "not possible")
-        return sorted((line for line in lost if _REFUSES.match(line.text)), key=lambda line: line.place)
+        refusing = {line.place: line for line in lost if _REFUSES.match(line.text)}  # one may have several directives
+        return [line for _, line in sorted(refusing.items())]
 
     def text(self) -> str:
         """The report for people: a line of the configuration, then its notes, indented."""

@@ -3,6 +3,7 @@
 import random
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -12,6 +13,7 @@ from gateway.cli import main
 from gateway.cli.sites import no_lookup
 from gateway.config import load
 from gateway.importing import haproxy, nginx
+from gateway.importing.hidden import without_secrets
 from gateway.importing.report import BadInput
 from gateway.importing.trials import trials
 from gateway.importing.valid import prune
@@ -49,6 +51,12 @@ def fates(draft, words: str) -> list[str]:
     [
         ("compression algo gzip", "", "compression"),
         ("http-request set-var(txn.a) path", "", "set-var"),
+        ("rate-limit sessions 100", "", "rate-limit"),
+        ("monitor-uri health", "", "monitor-uri"),
+        ("", "http-send-name-header X-Server", "http-send-name-header"),
+        ("bind 127.0.0.1:99999", "", "99999"),
+        ("", "server b no_such/host:80", "no_such"),
+        ("", "server b 127.0.0.1:99999 check", "99999"),
         ("http-request deny if { rand(100) lt 5 }", "", "rand"),
         ("http-request deny if HTTP_1.0", "", "HTTP_1.0"),
         ("http-request deny unless { hdr(x-key,1) good }", "", "hdr(x-key,1)"),
@@ -66,6 +74,182 @@ def test_lines_of_haproxy_without_a_counterpart_are_named(tmp_path, frontend, ba
     (entry,) = (entry for line, entry in draft.report.entries.items() if words in line.text)
     assert all(len(note) > 15 for note in entry.notes)
     assert draft.routes[-1] == {"backend": "app"}
+
+
+def written(tmp_path: Path, name: str, text: str, status: int = 0) -> tuple[dict[str, Any], str]:
+    """The site file that the command makes, and what it says."""
+    (tmp_path / name).write_text(text)
+    site = tmp_path / f"of-{name}" / "site.yaml"
+    done = CliRunner().invoke(main, ["import", str(tmp_path / name), "-o", str(site)])
+    assert done.exit_code == status, done.output
+    return yaml.safe_load(site.read_text()), done.output
+
+
+@pytest.mark.parametrize(
+    "line, servers",
+    [
+        ("server-template b 3 127.0.0.1:9002 check", ["127.0.0.1:9002", "127.0.0.1:9001"]),
+        ("server-template b 3 app.example.com:80", ["dns:app.example.com:80", "127.0.0.1:9001"]),
+        ("server b no_such/host:80", ["127.0.0.1:9001"]),
+        ("server b 127.0.0.1:0", ["127.0.0.1:9001"]),
+        ("option httpchk GET no-path", ["127.0.0.1:9001"]),
+        ("timeout connect 99d", ["127.0.0.1:9001"]),
+        ("cookie s insert domain no_domain/", ["127.0.0.1:9001"]),
+        ("balance hdr(no/header)", ["127.0.0.1:9001"]),
+    ],
+)
+def test_no_line_of_a_backend_ends_the_import(tmp_path, line, servers):
+    site, report = written(tmp_path, "haproxy.cfg", HAPROXY.format("", line).replace("9001", "9001 check"))
+    assert [server["address"] for server in site["backends"]["app"]["servers"]] == servers
+    assert ("approximated" if "template" in line else "not possible") in report
+    assert site["routes"] == [{"backend": "app"}]
+
+
+def test_a_backend_without_a_server_that_is_valid_gets_503(tmp_path):
+    text = HAPROXY.format("", "").replace("127.0.0.1:9001", "no_such/host:80")
+    site, report = written(tmp_path, "haproxy.cfg", text)
+    assert ("backends" in site, site["routes"]) == (False, [{"respond": {"status": 503}}])
+    assert "left out, and with it app, whose requests get 503" in report
+    site, report = written(tmp_path, "nginx.conf", NGINX.format("", "").replace("127.0.0.1:9001", "no_such/host"))
+    assert ("backends" in site, site["routes"][-1]["respond"]) == (False, {"status": 503})
+
+
+def test_a_site_file_that_is_not_valid_as_a_whole_is_written_and_said(tmp_path):
+    """Such as for a backend that has been left out and that an expression asks about."""
+    text = (
+        HAPROXY.format("use_backend app if { nbsrv(other) gt 0 }", "") + "backend other\n  server b no_such/host:80\n"
+    )
+    site, said = written(tmp_path, "haproxy.cfg", text, status=1)
+    assert "use_backend app" in said
+    assert f"{tmp_path / 'of-haproxy.cfg' / 'site.yaml'} is not valid yet; correct it before it is used" in said
+    assert site["routes"][-1] == {"backend": "app"}
+
+
+def test_a_section_that_is_disabled_is_left_out(tmp_path):
+    text = HAPROXY.format("", "") + "frontend off\n  bind 127.0.0.1:8081\n  disabled\n  default_backend app\n"
+    draft = imported(tmp_path, "haproxy.cfg", text)
+    assert [one["name"] for one in draft.frontends] == ["web"]
+    assert fates(draft, "bind 127.0.0.1:8081") == ["not possible"]
+
+
+def test_answers_of_haproxy_itself(tmp_path):
+    rules = """monitor-uri /haz
+    http-request deny if { path /a } OR { path /b }
+    http-request tarpit if { path /t }
+    http-request tarpit deny_status 429 if { path /u }
+    http-response set-header X-A a
+    http-after-response set-header X-B b"""
+    draft = imported(tmp_path, "haproxy.cfg", HAPROXY.format(rules, ""))
+    assert draft.routes == [
+        {"set_response_header": {"X-B": "b"}},
+        {"match": {"path": "= /haz"}, "respond": {"status": 200}},
+        {"match": {"path": "= /a"}, "respond": {"status": 403}},
+        {"match": {"path": "= /b"}, "respond": {"status": 403}},
+        {"match": {"path": "= /t"}, "respond": {"status": 500}},
+        {"match": {"path": "= /u"}, "respond": {"status": 429}},
+        {"set_response_header": {"X-A": "a"}, "backend": "app"},
+    ]
+    assert fates(draft, "monitor-uri") == ["taken over"]
+    assert fates(draft, "tarpit") == fates(draft, "http-after-response") * 2 == ["approximated"] * 2
+
+
+def test_headers_of_answers_that_nginx_gives_itself(tmp_path):
+    text = """events {} http { upstream u { server 127.0.0.1:9001; }
+    server { listen 8080; server_name a.com;
+        add_header Strict-Transport-Security "max-age=1" always;
+        add_header X-Good yes;
+        return 301 https://a.com$request_uri; }
+    server { listen 8080; server_name b.com;
+        add_header Strict-Transport-Security "max-age=1" always;
+        add_header X-Good yes;
+        if ($request_method = DELETE) { return 405; }
+        rewrite ^/o/(.*)$ /n/$1 permanent;
+        location / { proxy_pass http://u; }
+        location /own/ { proxy_pass http://u; add_header X-Own own; } } }"""
+    draft = imported(tmp_path, "nginx.conf", text)
+    hsts = {"Strict-Transport-Security": "max-age=1"}
+    (own,) = (route for route in draft.routes if route.get("redirect", {}).get("to") == "https://a.com{uri}")
+    assert own["append_response_header"] == {**hsts, "X-Good": "yes"}
+    (refused,) = (route for route in draft.routes if route.get("respond") == {"status": 405})
+    assert refused["append_response_header"] == hsts
+    for to, wanted in (("/n/{g1}", {**hsts, "X-Good": "yes"}), ("/own/", {"X-Own": "own"})):
+        (redirect,) = (route for route in draft.routes if route.get("redirect", {}).get("to") == to)
+        assert redirect["append_response_header"] == wanted
+    assert fates(draft, "add_header Strict-Transport-Security") == ["approximated"] * 2
+    assert fates(draft, "add_header X-Good") == fates(draft, "rewrite") * 2 == ["taken over"] * 2
+    notes = {note for line, entry in draft.report.entries.items() if "always" in line.text for note in entry.notes}
+    assert notes == {"not for the gateway's own error pages, such as 401 and 413"}
+
+
+@pytest.mark.parametrize(
+    "lines, condition, expression",
+    [
+        ("default 0; ~*bot 1;", "$is_bot", '{0} != "" && {0} != "0"'),
+        ("~*bot 1;", "$is_bot = 1", '{0} == "1"'),
+        ("default no; ~*bot yes;", "$is_bot != no", '{0} != "no"'),
+    ],
+)
+def test_a_condition_on_a_map_of_nginx(tmp_path, lines, condition, expression):
+    http = f"map $http_user_agent $is_bot {{ {lines} }}"
+    draft = imported(tmp_path, "nginx.conf", NGINX.format(http, f"if ({condition}) {{ return 403; }}"))
+    when = expression.format('map("is_bot", headers["User-Agent"])')
+    assert draft.routes[0] == {"match": {"when": when}, "respond": {"status": 403}}
+
+
+def test_maps_that_nothing_uses_are_not_written(tmp_path):
+    (tmp_path / "m.map").write_text("/a b\n")
+    rule = "use_backend app if { path,map(m.map) -m str b }\n    http-request redirect location /%[path,map(m.map)]%[path,lower]"
+    draft = imported(tmp_path, "haproxy.cfg", HAPROXY.format(rule, ""))
+    assert (draft.maps, draft.files) == ({}, {})
+    draft = imported(tmp_path, "nginx.conf", NGINX.format("map $host $unused { default a; b.com c; }", ""))
+    assert (draft.maps, draft.files) == ({}, {})
+    assert fates(draft, "map $host") == ["not needed"]
+
+
+SECRETS = {
+    "haproxy.cfg": HAPROXY.format(
+        """stats auth admin:hunter2
+    acl known req.hdr(x-api-key) -m str hunter2
+    http-request set-header Authorization "Basic hunter2" if { hdr(x-token) hunter2 } known
+    http-request deny unless { url_param(secret) -m beg hunter2 }""",
+        "option httpchk GET / HTTP/1.1\\r\\nAuthorization:\\ Basic\\ hunter2",
+    )
+    + "userlist u\n  user anna insecure-password hunter2\n  user bob password $6$hunter2\n",
+    "nginx.conf": NGINX.format(
+        """
+        map $http_authorization $known { default 0; "Bearer hunter2" 1; }""",
+        """
+        set $api_key hunter2;
+        if ($arg_token != "hunter2") { return 403; }
+        secure_link_md5 "$uri hunter2";
+        location /a { proxy_pass http://user:hunter2@app; proxy_set_header Authorization "Basic hunter2"; }
+        location /b { return 302 http://b.com/?token=hunter2; }""",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", list(SECRETS))
+def test_no_secret_is_in_a_report(tmp_path, name):
+    _, report = written(tmp_path, name, SECRETS[name], status=0 if name.startswith("h") else 3)
+    assert "hunter2" not in report
+    assert report.count("***") >= SECRETS[name].count("hunter2") - 1
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "server token-a 127.0.0.1:1 check weight 7",
+        "bind :443 ssl crt secret.pem verify required",
+        "acl has_token path_beg /t",
+        "use_backend token-app if has_token other",
+        "proxy_set_header X-Auth-User $remote_user",
+        "http-request set-header X-Api-Key %[req.hdr(x-key)] if known",
+        "auth_basic_user_file /etc/token_users",
+        "proxy_set_header Authorization",
+    ],
+)
+def test_what_is_no_secret_is_shown(words):
+    assert without_secrets(words.split()) == words
 
 
 STATISTICS = """defaults
@@ -168,8 +352,8 @@ def test_directives_of_nginx_without_a_counterpart_are_named(tmp_path, http, ser
         ("haproxy.cfg", "global\n.if defined(X)\n", "haproxy.cfg:2: .if cannot be imported"),
         ("haproxy.cfg", "frontend\n", "haproxy.cfg:1: a section frontend needs a name"),
         ("haproxy.cfg", "frontend a\0\n", "haproxy.cfg:1: has a zero byte"),
-        ("haproxy.cfg", HAPROXY.format("", "server b no_such/host:80"), "haproxy.cfg:7: app: "),
         ("haproxy.cfg", "defaults\n  mode http\nfrontend a\n", "nothing to listen on"),
+        ("haproxy.cfg", "defaults\n  mode http\nfrontend a\n  bind :99999\n", "haproxy.cfg:4: a port is between 1 and"),
         ("nginx.conf", "http { server { listen 80; }", 'nginx.conf:1: unexpected end of file, expecting "}"'),
         ("nginx.conf", "http {\n server {\n listen;\n }\n}\n", 'nginx.conf:3: invalid number of arguments in "listen"'),
         ("nginx.conf", "events { }\n", "this file has no server block"),
