@@ -10,6 +10,7 @@ import click
 from gateway.cli.gateways import GATEWAY, Gateway, ask_control, find
 from gateway.cli.output import JSON, fail, tell
 from gateway.cli.overrides import override
+from gateway.cli.seconds import Seconds
 
 if TYPE_CHECKING:
     from gateway.reports import EvacuationReport
@@ -20,7 +21,9 @@ if TYPE_CHECKING:
 @GATEWAY
 @click.option("--undo", is_flag=True, help="Let the site take clients again.")
 @click.option("--no-wait", "wait", flag_value=False, default=True, help="Give the order, and do not wait for the end.")
-@click.option("--timeout", default=3600.0, show_default=True, metavar="SECONDS", help="Maximum time to wait.")
+@click.option(
+    "--timeout", default=3600.0, show_default=True, type=Seconds(), metavar="SECONDS", help="Maximum time to wait."
+)
 @JSON
 def evacuate_site(name: str, target: str | None, timeout: float, *, undo: bool, wait: bool) -> None:
     """Take the site NAME, of which this gateway is one, out of service in order, and wait.

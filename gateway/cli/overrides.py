@@ -9,6 +9,7 @@ import click
 
 from gateway.cli.gateways import GATEWAY, Gateway, Local, ask_control, find
 from gateway.cli.output import JSON, complain, fail, tell
+from gateway.cli.seconds import Seconds
 
 if TYPE_CHECKING:
     from gateway.reports import GatewayReport, ServerReport
@@ -36,7 +37,7 @@ NODE_OPTION = click.option("--node", "node", is_flag=True, help="This gateway it
 
 WAIT = click.option("--wait", is_flag=True, help="Wait until the servers have no requests and no sessions left.")
 TIMEOUT = click.option(
-    "--timeout", default=900.0, show_default=True, metavar="SECONDS", help="Maximum time for --wait."
+    "--timeout", default=900.0, show_default=True, type=Seconds(), metavar="SECONDS", help="Maximum time for --wait."
 )
 
 

@@ -9,6 +9,7 @@ import click
 from gateway.cli.gateways import TARGET, ask_control, ask_heartbeat, find
 from gateway.cli.output import JSON, fail, tell
 from gateway.cli.overrides import override, override_target
+from gateway.cli.seconds import Seconds
 
 if TYPE_CHECKING:
     from gateway.reports import HeartbeatReport
@@ -16,7 +17,9 @@ if TYPE_CHECKING:
 
 @click.command()
 @TARGET
-@click.option("--timeout", default=60.0, show_default=True, metavar="SECONDS", help="Maximum time to wait.")
+@click.option(
+    "--timeout", default=60.0, show_default=True, type=Seconds(), metavar="SECONDS", help="Maximum time to wait."
+)
 @JSON
 def evacuate(target: str | None, timeout: float) -> None:
     """Move every shared address to other nodes, one by one, and wait; `gateway join` takes part again.

@@ -11,6 +11,7 @@ import click
 
 from gateway.cli.gateways import TARGET, find
 from gateway.cli.output import JSON, complain, fail, wants_json
+from gateway.cli.seconds import Seconds
 from gateway.process.tail_limits import MOST_FOLLOWED
 
 if TYPE_CHECKING:
@@ -50,7 +51,7 @@ LONGEST: Final = 3600.0
     "--timeout",
     default=60.0,
     show_default=True,
-    type=click.FloatRange(0.0, LONGEST, min_open=True),
+    type=Seconds(0.001, LONGEST),
     metavar="SECONDS",
     help="Maximum time for all of it.",
 )

@@ -303,7 +303,7 @@ def test_trace_shows_what_a_request_waits_for(gateway: GatewayProcess) -> None:
 
 
 def test_trace_says_that_no_request_came(gateway: GatewayProcess) -> None:
-    done = CliRunner().invoke(main, ["trace", str(gateway.path), "--timeout", "0.1", "--json"])
+    done = CliRunner().invoke(main, ["trace", str(gateway.path), "--timeout", "100ms", "--json"])
     assert done.exit_code == 1
     assert json.loads(done.stdout) == {"error": "no request that matches has ended within 0.1 s"}
 
