@@ -112,4 +112,4 @@ class Faults:
         self._gateway.process.send_signal(signal.SIGUSR1)
 
     async def _apply(self, site: Site) -> None:
-        await asyncio.to_thread(self._gateway.reload, site, "reloaded: version")
+        await asyncio.to_thread(self._gateway.reload, site, "reloaded: ")

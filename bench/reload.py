@@ -22,7 +22,7 @@ RATE = 1000
 BEFORE = 0.5
 """Seconds of load before the reload."""
 LONGEST = 30.0
-DONE = "reloaded: version "
+DONE = "reloaded: "
 REFUSED = "reload refused"
 
 

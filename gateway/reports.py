@@ -572,6 +572,8 @@ class ReloadReport:
     """What has changed in the files since they were loaded."""
     last_good: float | None = None
     """When the configuration in force was last in use, if the gateway started with the last good one."""
+    history: int | None = None
+    """The version of the history that is in force; null: what is in force is not in the history."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

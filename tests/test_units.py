@@ -121,13 +121,13 @@ def test_the_gateway_works_under_the_limits_of_its_unit(
         "state": str(place / "state"),
     }
     with GatewayProcess(place, description) as gateway:
-        gateway.wait_for_log("control uses version")
+        gateway.wait_for_log("control uses load")
         with RawClient(gateway.port) as client:
             assert client.get().status == 200
         if os.geteuid() == 0:
             children = {uid(pid) for pid in (*gateway.workers().values(), gateway.control() or 0)}
             assert (uid(gateway.process.pid), children) == (ACCOUNT, {NOBODY if addition else ACCOUNT})
-        gateway.reload(description | {"drain": "1s"}, "reloaded: version 2")
+        gateway.reload(description | {"drain": "1s"}, "reloaded: ")
         pid = gateway.upgrade()
         assert gateway.wait() == 0
         with RawClient(gateway.port) as client:

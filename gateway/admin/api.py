@@ -26,6 +26,7 @@ from gateway.config import json_schema
 from gateway.config.admin import AccessRole
 from gateway.config.overrides import NODE, SITE, WEIGHTS
 from gateway.config.posted import LARGEST
+from gateway.config.units import version_text
 from gateway.outcome import OUTCOMES, SIDES
 from gateway.process.tail import Wanted
 from gateway.reports import (
@@ -62,11 +63,17 @@ T = TypeVar("T", bound=BaseModel)
 
 
 class Refused(Exception):
-    """The gateway cannot do it; the text says why. Of a refused reload: the `version` in use, and the `problems`."""
+    """The gateway cannot do it; the text says why.
 
-    def __init__(self, message: str, version: int | None = None, problems: str | None = None) -> None:
+    Of a refused reload: the `version` in use (the number of its load), that of the `history`, and the `problems`.
+    """
+
+    def __init__(
+        self, message: str, version: int | None = None, history: int | None = None, problems: str | None = None
+    ) -> None:
         super().__init__(message)
         self.version = version
+        self.history = history
         self.problems = problems
 
 
@@ -208,6 +215,9 @@ class Reloaded:
     """The site file is in use."""
 
     version: int
+    """Which load of the gateway it is: its start is the first one, and each reload another."""
+    history: int | None
+    """The number of the version in the history; null: it is not there."""
     warnings: tuple[str, ...]
 
 
@@ -305,6 +315,8 @@ class Version:
     program: str
     same_as: int | None
     """The first one with the same content; null: this one."""
+    in_force: bool
+    """Whether the gateway runs by it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -343,7 +355,9 @@ class Failure:
 
     error: str
     version: int | None = None
-    """After a refused reload: the version of the site file that stays in use,"""
+    """After a refused reload: which load of the site file stays in use,"""
+    history: int | None = None
+    """its version in the history, if it is there,"""
     problems: str | None = None
     """and what is wrong with the other one."""
 
@@ -519,7 +533,9 @@ class Api:
             try:
                 found = await self._carry_out(operation, asked)
             except Refused as error:
-                failure = Failure(error=str(error), version=error.version, problems=error.problems)
+                failure = Failure(
+                    error=str(error), version=error.version, history=error.history, problems=error.problems
+                )
                 return 409, JSON, _FAILURE.dump_json(failure, exclude_none=True).decode()
             return 200, JSON, adapter.dump_json(found).decode()
 
@@ -575,14 +591,16 @@ class Api:
         before = self._gateway.report().version
         try:
             answer = await self._gateway.order(order, RELOAD_SECONDS)
+            history = answer.get("history")
             if not answer["accepted"]:
-                why = f"reload refused; keeping version {answer['version']}:\n{answer['problems']}"
-                raise Refused(why, answer["version"], answer["problems"])
+                named = version_text(answer["version"], history)
+                why = f"reload refused; keeping {named}:\n{answer['problems']}"
+                raise Refused(why, answer["version"], history, answer["problems"])
         except Refused as error:
             self._note(asked, (what, ""), (before, before), str(error))
             raise
         self._note(asked, (what, ""), (before, answer["version"]), "done")
-        return Reloaded(version=answer["version"], warnings=tuple(answer.get("warnings", ())))
+        return Reloaded(version=answer["version"], history=history, warnings=tuple(answer.get("warnings", ())))
 
     async def _override(self, asked: Asked, command: str, target: str, more: str = "") -> Overridden:
         answer, report = await self._set(asked, command, target, more)

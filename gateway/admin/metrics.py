@@ -65,7 +65,7 @@ def _of_tree(report: GatewayReport, heartbeat: HeartbeatReport | None) -> Iterat
     yield _one("gateway_start_time_seconds", "Start time of the supervisor, in seconds since 1970.", tree.started)
     yield _one(
         "gateway_site_version",
-        "Number of the applied configuration; each change adds one.",
+        "Which load of the site file is in force; each reload adds one. `gateway history` has other numbers.",
         report.version,
     )
     yield _one(

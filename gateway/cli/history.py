@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from gateway.cli.gateways import Local, ask_api, elsewhere, find_here, gateway_option
+from gateway.cli.gateways import ABOUT_LIMIT, Local, ask_api, elsewhere, find_here, gateway_option, order
 from gateway.cli.output import JSON, complain, fail, tell
 from gateway.cli.reload import RELOAD_LIMIT
 from gateway.cli.sites import problem_json
@@ -43,19 +43,21 @@ def history(context: click.Context) -> None:
 @SITE_OPTION
 @JSON
 def show_list(target: str | None) -> None:
-    """List the versions: number, since when, what put it into force, and its digest."""
+    """List the versions: number, since when, what put it into force, its digest, and whether it is in force now."""
     from gateway.config.units import clock_text  # noqa: PLC0415
     from gateway.supervisor import history as kept  # noqa: PLC0415
 
     if (other := elsewhere(target)) is not None:
         where, versions = str(other), ask_api(other, "GET", "/history")["versions"]
     else:
-        site, _ = _site(target)
-        where, versions = str(site), _kept(kept.listing, site)
+        site, gateway = _site(target)
+        where, versions = str(site), _kept(kept.listing, site, _in_force(gateway))
     lines = []
     for one in versions:
-        note = f"  same as {one['same_as']}" if one["same_as"] is not None else ""
-        lines.append(f"{one['number']:>6}  {clock_text(one['at'])}  {one['by']:<22}{one['digest'][:12]}{note}")
+        notes = [f"same as {one['same_as']}"] if one["same_as"] is not None else []
+        notes += ["in force"] if one.get("in_force") else []  # which a gateway of before does not say
+        line = f"{one['number']:>6}  {clock_text(one['at'])}  {one['by']:<22}{one['digest'][:12]}  {', '.join(notes)}"
+        lines.append(line.rstrip())
     tell(printable_lines("\n".join(lines)), {"site": where, "versions": versions})
 
 
@@ -121,19 +123,20 @@ def apply(number: int, target: str | None) -> None:
         "replaced": [str(one.path) for one in done],
         "copies": [str(one.copy) for one in done if one.copy is not None],
     }
-    answer = _reload(gateway, done, said) if gateway is not None else {"version": None}
+    answer = _reload(gateway, done, said) if gateway is not None else {"version": None, "history": None}
     for one in done:
         complain(f"{one.path} is as in version {number} now; {one}")
     again = f"{site} is version {number} of {version.when} again"
     text = (
         f"{again}; no gateway runs with it" if gateway is None else f"ROLLED BACK: {again}, and the gateway runs by it"
     )
-    tell(text, {**said, "version": answer["version"]})
+    tell(text, {**said, "version": answer["version"], "history": answer.get("history")})
 
 
 def _reload(gateway: Local, done: "list[Replaced]", said: dict[str, Any]) -> dict[str, Any]:
     """Let the gateway take up the files; if it refuses them they are as before, and the program ends."""
     from gateway.cli import history_files  # noqa: PLC0415
+    from gateway.config.units import version_text  # noqa: PLC0415
     from gateway.system.running import NoAnswer  # noqa: PLC0415
 
     try:
@@ -142,7 +145,9 @@ def _reload(gateway: Local, done: "list[Replaced]", said: dict[str, Any]) -> dic
         fail(f"{error}; the files are those of version {said['number']}: see `gateway status`", said)
     if not answer.get("accepted"):
         files = history_files.take_back(done)
-        why = answer.get("error") or f"it keeps version {answer['version']}:\n{answer['problems']}"
+        why = answer.get("error")
+        if why is None:
+            why = f"it keeps {version_text(answer['version'], answer.get('history'))}:\n{answer['problems']}"
         fail(f"the gateway refused it; {files}; {why}", {**said, "replaced": [], "copies": []})
     return answer
 
@@ -157,7 +162,7 @@ def _apply_there(gateway: "Remote", number: int) -> None:
     answer = ask_api(gateway, "POST", "/apply", {"text": found["text"]})
     said = {key: found[key] for key in ("number", "at", "by", "digest", "program")}
     text = f"ROLLED BACK: {gateway} runs by version {number} again"
-    tell(text, {**said, "replaced": [], "version": answer["version"]})
+    tell(text, {**said, "replaced": [], "copies": [], "version": answer["version"], "history": answer.get("history")})
 
 
 def _shown(number: int, target: str | None) -> dict[str, Any]:
@@ -180,6 +185,14 @@ def _site(target: str | None) -> tuple[Path, Local | None]:
             find_here(target)  # which says what runs, and ends the program
         return Path(os.path.realpath(str(target))), None
     return gateway.site, gateway
+
+
+def _in_force(gateway: Local | None) -> int | None:
+    """The number of the version by which a gateway runs; None: it is in no history, or no gateway runs."""
+    if gateway is None:
+        return None
+    number = order(gateway, "about", ABOUT_LIMIT)["last_reload"].get("history")
+    return number if isinstance(number, int) else None
 
 
 def _kept(look: Callable[..., T], *arguments: object) -> T:

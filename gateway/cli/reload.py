@@ -19,13 +19,16 @@ def reload(target: str | None) -> None:
 
     The exit status is 1 if it refused the file; it then keeps the one that is in force.
     """
+    from gateway.config.units import version_text  # noqa: PLC0415
+
     gateway = find(target)
     answer = order(gateway, "reload", RELOAD_LIMIT)
     for line in answer.get("warnings", ()):
         complain(str(line))
+    named = version_text(answer["version"], answer.get("history"))
     if not answer["accepted"]:
-        fail(f"reload refused; keeping version {answer['version']}:\n{answer['problems']}", answer)
-    tell(f"reloaded: version {answer['version']} of {gateway.site}", answer)
+        fail(f"reload refused; keeping {named}:\n{answer['problems']}", answer)
+    tell(f"reloaded: {named} of {gateway.site}", answer)
 
 
 @click.command()

@@ -232,7 +232,8 @@ class Remote(Gateway):
             if found is None or not ("error" in found or "version" in found):
                 raise NoAnswer(f"{self.access.url}{OTHER}")
             if found.get("problems") is not None:
-                return {"accepted": False, "version": found["version"], "problems": found["problems"]}
+                kept = {"version": found["version"], "history": found.get("history")}
+                return {"accepted": False, **kept, "problems": found["problems"]}
             return found if "error" in found else {"accepted": True, "problems": "", **found}
         if word in _TARGETS or word == "weight":
             return self._in_force(word, _body(word, argument))

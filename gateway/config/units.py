@@ -111,6 +111,14 @@ def size_text(number: int) -> str:
     return f"{number}B"
 
 
+def version_text(load: int, history: int | None) -> str:
+    """What a configuration is called: its version in the history, or, if it is not there, which load it is.
+
+    The first load of a gateway is its start, and each reload makes another one; the history has numbers of its own.
+    """
+    return f"version {history}" if history is not None else f"load {load}"
+
+
 def clock_text(seconds: float) -> str:
     """A time in seconds since 1970 as the clock of this machine shows it."""
     return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(seconds))

@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from gateway.config.certificate import Validity
 from gateway.config.overrides import NODE, SITE
-from gateway.config.units import clock_text
+from gateway.config.units import clock_text, version_text
 from gateway.control.evacuation import orderer
 from gateway.reports import (
     AcmeReport,
@@ -58,9 +58,10 @@ def heading(about: dict[str, Any]) -> str:
     `about`: what the supervisor says of itself; one on another machine has no process.
     """
     last = about["last_reload"]
+    named = version_text(about["version"], last.get("history"))  # which a gateway of before does not say
     process = f", process {about['pid']}" if "pid" in about else ""
     lines = [f"{about['node']}: gateway {about['program']}{process}, {about['state']}",
-             f"{about['site']}, version {about['version']} since {clock_text(last['at'])}"]  # fmt: skip
+             f"{about['site']}, {named} since {clock_text(last['at'])}"]  # fmt: skip
     if not last["accepted"]:
         if last.get("last_good") is not None:  # a supervisor of another version may not say it
             when = clock_text(last["last_good"])

@@ -104,5 +104,5 @@ class Live:
     def remark(self, loaded: Loaded) -> str:
         """A remark for the reader of the figures."""
         if loaded.digest == self.digest:
-            return f"state of the running gateway, version {self.version} of the site file"
+            return f"state of the running gateway, load {self.version} of the site file"
         return "state of the running gateway, which has not loaded this site file yet: reload it"

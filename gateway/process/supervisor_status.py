@@ -80,6 +80,8 @@ class SupervisorStatus:
     """What has changed in the files of the configuration since it was applied."""
     last_good: float = 0.0
     """When the last good configuration was in use with which the gateway started, if no reload was accepted since."""
+    history: int | None = None
+    """The version of the history that is in force; None: it is not there, or not yet."""
 
     def counted(self) -> dict[str, dict[str, int]]:
         """All that is counted, to hand over at an upgrade."""
@@ -99,6 +101,7 @@ class SupervisorStatus:
             self._refuse(problems, changes)
         else:
             self.loaded, self.problems, self.changes, self.last_good = time.time(), "", "", 0.0
+            self.history = None
 
     def renew_maps(self, read: Mapping[str, str]) -> None:
         """Note which maps were read again, each with what is wrong with it; empty: it was taken up."""
@@ -135,7 +138,7 @@ class SupervisorStatus:
     def last_reload(self) -> ReloadReport:
         """The last reload."""
         if not self.problems:
-            return ReloadReport(at=self.loaded, accepted=True)
+            return ReloadReport(at=self.loaded, accepted=True, history=self.history)
         return ReloadReport(
             at=self.loaded,
             accepted=False,
@@ -143,6 +146,7 @@ class SupervisorStatus:
             problems=self.problems,
             changes=self.changes,
             last_good=self.last_good or None,
+            history=self.history,
         )
 
     def post(self, state: State, workers: Iterable[int], children: Mapping[str, int]) -> None:

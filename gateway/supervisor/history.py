@@ -54,14 +54,14 @@ class Version:
         return clock_text(self.at)
 
 
-def record(loaded: Loaded, by: str) -> None:
-    """Keep what a gateway runs by from now on, unless it is the same as before. Raises OSError."""
+def record(loaded: Loaded, by: str) -> int:
+    """Keep what a gateway runs by from now on, unless it is the same as before; its number. Raises OSError."""
     files = _files(loaded.site.state, loaded.path)
     latest = max(files, default=0)
     if latest:
         with suppress(OSError, ValueError, ValidationError):
             if _read(files[latest]).digest == loaded.digest:
-                return
+                return latest
     size = len(loaded.source.text) + sum(len(content) for content in loaded.source.files.values())
     if size > LARGEST // 2:  # in base64 and JSON it grows
         raise OSError(f"with its files it is larger than {LARGEST // 2} bytes")
@@ -74,6 +74,7 @@ def record(loaded: Loaded, by: str) -> None:
             left -= files[number].stat().st_size
             if kept > MOST or left < 0:
                 files[number].unlink()
+    return latest + 1
 
 
 def find(site: Path) -> list[Version]:
@@ -104,10 +105,16 @@ def chosen(versions: list[Version], number: int) -> Version:
     return found
 
 
-def listing(site: Path) -> list[dict[str, Any]]:
-    """What commands and the API say of all versions, the oldest first. Raises NoVersion."""
+def listing(site: Path, in_force: int | None) -> list[dict[str, Any]]:
+    """What commands and the API say of all versions, the oldest first. Raises NoVersion.
+
+    `in_force`: the number of the one that a gateway runs by; None: there is none.
+    """
     versions = find(site)
-    return [{**about(each), "same_as": same} for each, same in zip(versions, repeats(versions), strict=True)]
+    return [
+        {**about(each), "same_as": same, "in_force": each.number == in_force}
+        for each, same in zip(versions, repeats(versions), strict=True)
+    ]
 
 
 def about(one: Version) -> dict[str, Any]:

@@ -83,13 +83,14 @@ class Inquiries:
         confine = partial(settle, now.account, roles.RULES, Bounds.of(now.loaded.site))
         self._start(prepare, confine, f"{word} of an operator", send)
 
-    def look_back(self, command: str, path: Path, send: Send) -> None:
-        """Let a process answer one of the words of past.py about the site file at a path."""
+    def look_back(self, command: str, path: Path, in_force: int | None, send: Send) -> None:
+        """Let a process answer one of the words of past.py about the site file at a path, and its version in force."""
         if len(self._under_way) >= MOST:
             send({"error": BUSY})
             return
         word, _, argument = command.partition(" ")
-        self._start(partial(_prepare_to_look_back, word, argument, path), lambda: None, f"{word} of an operator", send)
+        prepare = partial(_prepare_to_look_back, word, argument, path, in_force)
+        self._start(prepare, lambda: None, f"{word} of an operator", send)
 
     def read(self, posted: PostedSite, send: Send) -> None:
         """Let a process read a site file that was posted, with the rights that the supervisor needs for it."""
@@ -155,9 +156,9 @@ def _prepare_to_read(posted: PostedSite) -> Task:
     return partial(posted_site.read, posted.content.decode("utf-8-sig"), posted.path)
 
 
-def _prepare_to_look_back(word: str, argument: str, path: Path) -> Task:
+def _prepare_to_look_back(word: str, argument: str, path: Path, in_force: int | None) -> Task:
     os.nice(NICE)
-    return lambda write: write(past.text(word, argument, path))
+    return lambda write: write(past.text(word, argument, path, in_force))
 
 
 def _answer(said: bytes) -> dict[str, Any]:

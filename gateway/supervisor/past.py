@@ -23,13 +23,16 @@ class _Numbers(BaseModel):
     after: int | None = None
 
 
-def answer(word: str, argument: str, site: Path) -> dict[str, Any]:
-    """The answer to one of WORDS about the site file at a path; "error" has what is wrong. `argument` is JSON."""
+def answer(word: str, argument: str, site: Path, in_force: int | None) -> dict[str, Any]:
+    """The answer to one of WORDS about the site file at a path; "error" has what is wrong.
+
+    `argument` is JSON; `in_force`: the number of the version that the gateway runs by.
+    """
     try:
         asked = _Numbers.model_validate_json(argument)
         match word:
             case "history":
-                return {"versions": history.listing(site)}
+                return {"versions": history.listing(site, in_force)}
             case "history/show":
                 return history.shown(site, asked.number)
             case _:
@@ -40,6 +43,6 @@ def answer(word: str, argument: str, site: Path) -> dict[str, Any]:
         return {"error": str(error)}
 
 
-def text(word: str, argument: str, site: Path) -> bytes:
+def text(word: str, argument: str, site: Path, in_force: int | None) -> bytes:
     """The same as JSON."""
-    return json.dumps(answer(word, argument, site)).encode()
+    return json.dumps(answer(word, argument, site, in_force)).encode()

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from gateway.config.units import clock_text
+from gateway.config.units import clock_text, version_text
 from gateway.system import regular_file
 from gateway.system.running import MAX_PID_FILE
 from loadagent.printable import printable
@@ -27,12 +27,13 @@ def notify(state: str) -> None:
 def status_line(about: Mapping[str, Any]) -> str:
     """What the service manager shows: which configuration is in use. `about`: what the supervisor says of itself."""
     last = about["last_reload"]
+    named = version_text(about["version"], last["history"])
     if last["accepted"]:
-        return f"version {about['version']} of {about['site']}"
+        return f"{named} of {about['site']}"
     first = printable(last["problems"].partition("\n")[0])
     if last["last_good"] is not None:
         return f"STARTED WITH THE LAST GOOD CONFIGURATION of {clock_text(last['last_good'])}: {first}"
-    return f"RELOAD REFUSED, keeping version {about['version']}: {first}"
+    return f"RELOAD REFUSED, keeping {named}: {first}"
 
 
 class Watchdog:

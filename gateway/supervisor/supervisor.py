@@ -27,6 +27,7 @@ from gateway.config.certificate_files import RefusedFile
 from gateway.config.discovery import Member, Question
 from gateway.config.overrides import NODE, AdminState
 from gateway.config.snapshot import ServerKey
+from gateway.config.units import version_text
 from gateway.hardening.confinement import Bounds, active, forbid_root, protect
 from gateway.load.admin_state import NAMES, decide
 from gateway.process.bulletin import Bulletin
@@ -334,7 +335,10 @@ class Supervisor:
                     case Command(number, text) if child.role.commands and text.startswith(APPLY):
                         self._apply(text.removeprefix(APPLY), partial(self._answer_remotely, child, number))
                     case Command(number, text) if child.role.commands and text.partition(" ")[0] in past.WORDS:
-                        self._inquiries.look_back(text, self._path, partial(self._answer_remotely, child, number))
+                        in_force = self._supervisor_status.history
+                        self._inquiries.look_back(
+                            text, self._path, in_force, partial(self._answer_remotely, child, number)
+                        )
                     case Command(number, text) if child.role.commands and text.partition(" ")[0] in INQUIRIES:
                         send = partial(self._answer_remotely, child, number)
                         self._inquiries.ask(text, self._now, self._board, send)
@@ -371,7 +375,7 @@ class Supervisor:
 
     def _note_ready(self, child: Child, version: int) -> None:
         if child.version != version:
-            log.info("%s uses version %d of the site file", child.name, version)
+            log.info("%s uses load %d of the site file", child.name, version)
         child.version = version
         self._tell_reloaded()
         if child.role.traffic:
@@ -402,15 +406,14 @@ class Supervisor:
                 self._pid_file.write()
             except OSError as error:
                 log.error("cannot write the PID file: %s", error)
-        by = "start" if self._received is None else "upgrade"
-        if self._received is not None:
-            self._received.predecessor.ready()
-            self._now.sockets.take_over(self._received.files)
-            self._received = None
-        else:
-            self._notify_ready()
+        received, self._received = self._received, None
+        if received is not None:
+            received.predecessor.ready()
+            self._now.sockets.take_over(received.files)
         if self._now.refused is None:
-            self._keep_copies(by)
+            self._keep_copies("start" if received is None else "upgrade")
+        if received is None:
+            self._notify_ready()
 
     def _notify_ready(self) -> None:
         """Tell the service manager that the gateway runs, and by which configuration."""
@@ -420,9 +423,15 @@ class Supervisor:
         """Keep a copy of the configuration, also in the history; `by`: what put it into force."""
         if self._keep_last_good():
             try:
-                history.record(self._now.loaded, by)
+                self._supervisor_status.history = history.record(self._now.loaded, by)
             except OSError as error:
                 log.warning("this configuration is not in the history: %s", (error.strerror or str(error)).lower())
+        self._post()
+
+    @property
+    def _version_text(self) -> str:
+        """What the configuration in use is called."""
+        return version_text(self._snapshot.version, self._supervisor_status.history)
 
     def _keep_last_good(self) -> bool:
         """Keep a copy of the configuration, by which the gateway can start should the site file have a mistake then."""
@@ -513,7 +522,7 @@ class Supervisor:
         try:
             new = self._now.read_again(self._path, self._leaving())
         except REFUSALS as error:
-            log.error("reload refused; keeping version %d:\n%s", self._snapshot.version, error)
+            log.error("reload refused; keeping %s:\n%s", self._version_text, error)
             self._refuse_reload(str(error))
             return
         self._take_up(new)
@@ -542,7 +551,7 @@ class Supervisor:
             posted = PostedSite.of(argument, self._path, self._now.loaded)  # other things have happened meanwhile
             posted.write()
         except Invalid as error:
-            send({"accepted": False, "version": self._snapshot.version, "problems": str(error)})
+            send(self._refusal(str(error)))
             return
         except Refused as error:
             send({"error": str(error)})
@@ -563,8 +572,12 @@ class Supervisor:
         self._supervisor_status.reload(why, last_good.changes(self._now.loaded.source, self._path))
         self._post()
         self._notify_ready()
-        version = self._snapshot.version
-        self._operators.settle("reload", {"accepted": False, "version": version, "problems": why[:PROBLEMS]})
+        self._operators.settle("reload", self._refusal(why[:PROBLEMS]))
+
+    def _refusal(self, problems: str) -> dict[str, Any]:
+        """The answer to an operator whose site file is not taken."""
+        kept = self._supervisor_status.history
+        return {"accepted": False, "version": self._snapshot.version, "history": kept, "problems": problems}
 
     def _leaving(self) -> dict[str, set[int]]:
         """Processes that only finish what runs, by role."""
@@ -745,13 +758,13 @@ class Supervisor:
         """Say so once every worker works by the new site file."""
         workers = [child for child in self._children.traffic if not child.retiring]
         if self._reloading and all(child.version >= self._reloading for child in workers):
-            log.info("reloaded: version %d of the site file", self._reloading)
-            self._notify_ready()
             self._keep_copies(self._reloaded_by)
+            self._notify_ready()
+            log.info("reloaded: %s of the site file", self._version_text)
             warnings = [str(warning) for warning in self._now.warnings][:WARNINGS]
-            self._operators.settle(
-                "reload", {"accepted": True, "version": self._reloading, "problems": "", "warnings": warnings}
-            )
+            kept = self._supervisor_status.history
+            answer = {"accepted": True, "version": self._reloading, "history": kept, "problems": ""}
+            self._operators.settle("reload", {**answer, "warnings": warnings})
             self._reloading = 0
 
     # ------------------------------------------------------------------------------------------------------ overrides

@@ -112,16 +112,16 @@ async def test_the_audit_log_keeps_the_first_line_of_a_refused_reload(caplog):
     api = Api(RefusingGateway())
     status, body = await post(api, "/reload")
     problem = "site.yaml:1:1: unknown key x"
-    error = f"reload refused; keeping version 1:\n{problem}"
-    assert (status, json.loads(body)) == (409, {"error": error, "version": 1, "problems": problem})
+    error = f"reload refused; keeping version 7:\n{problem}"
+    assert (status, json.loads(body)) == (409, {"error": error, "version": 1, "history": 7, "problems": problem})
     assert "site.yaml:1:1: unknown key x" in caplog.text
     (change,) = api._audit.last
-    assert change.result == "reload refused; keeping version 1"
+    assert change.result == "reload refused; keeping version 7"
 
 
 class RefusingGateway(Gateway):
     async def order(self, *_):
-        return {"accepted": False, "version": 1, "problems": "site.yaml:1:1: unknown key x"}
+        return {"accepted": False, "version": 1, "history": 7, "problems": "site.yaml:1:1: unknown key x"}
 
 
 async def test_evacuation_is_an_order_for_the_heartbeat():

@@ -25,7 +25,7 @@ KEY = b"0123456789abcdef"
 def answering(start: Starter, description: Site) -> GatewayProcess:
     """A gateway whose control has started."""
     gateway = start(description)
-    gateway.wait_for_log("control uses version 1")
+    gateway.wait_for_log("control uses load 1")
     return gateway
 
 
@@ -91,7 +91,7 @@ def test_health_loads_and_sessions_are_those_of_the_running_gateway(
     now = found(gateway)
     assert now["server"] == "one"
     assert sum(item["sessions"] for item in now["candidates"]) == 3
-    assert now["live"] == "state of the running gateway, version 1 of the site file"
+    assert now["live"] == "state of the running gateway, load 1 of the site file"
     for path in ("full", "thin", "many"):
         assert found(gateway, f"http://a/{path}").get("status") == 503
     with RawClient(gateway.port) as client:  # the workers see the same, and explaining has changed nothing
@@ -138,7 +138,7 @@ def test_rules_that_are_not_loaded_yet_meet_the_figures_that_are(
     assert "has not loaded this site file yet" in answer["live"]
     gateway.reload()
     eventually(lambda: candidates(gateway)["new"]["state"] == "down", "the new server to be checked", 30.0)
-    assert found(gateway)["live"] == "state of the running gateway, version 2 of the site file"
+    assert found(gateway)["live"] == "state of the running gateway, load 2 of the site file"
 
 
 def test_control_that_was_replaced_answers_again(start_gateway: Starter, start_servers: Servers) -> None:

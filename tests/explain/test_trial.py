@@ -352,7 +352,7 @@ def test_a_reload_with_failing_tests_is_refused(
     gateway = start_gateway(description)
     line = gateway.reload({**description, "routes": [{"respond": {"status": 410}}]}, says="tests")
     assert "tests[0] fails: backend is none: answered with 410, not app" in line
-    assert "version 2" in gateway.reload(description, says="uses version 2")
+    assert "load 2" in gateway.reload(description, says="uses load 2")
 
 
 def test_a_client_certificate_may_be_assumed(tmp_path: Path) -> None:

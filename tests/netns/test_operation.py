@@ -181,7 +181,7 @@ def test_a_gateway_whose_backends_are_unreachable_gives_its_address_away(pair):
         assert known["version"] == 2
         return known["backends"][0]["servers"][0]["check"]
 
-    eventually(lambda: "control uses version 2" in gw2.log.read_text(), "gw2 to check once a day")
+    eventually(lambda: "control uses load 2" in gw2.log.read_text(), "gw2 to check once a day")
     assert checked() is None
     with Watch(pair) as watch:
         gw1.run("nft", "add table ip cut; add chain ip cut out { type filter hook output priority 0; }")
@@ -205,7 +205,7 @@ def test_reload_that_changes_nothing_of_the_cluster_moves_nothing(pair):
     with Watch(pair) as watch:
         gw1.write(pair.cluster(), drain="2s")
         os.kill(min(gw1.pids()), signal.SIGHUP)
-        eventually(lambda: "heartbeat uses version 2" in gw1.log.read_text(), "the reload")
+        eventually(lambda: "heartbeat uses load 2" in gw1.log.read_text(), "the reload")
         watch.wait_for("gw1", 50)
         seen = watch.finish()
     assert gw1.pids("gw-heartbeat") == [before]

@@ -46,7 +46,7 @@ def farm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
             write(lab, gateway)
             gateway.boot()
         for gateway in lab.gateways:
-            eventually(lambda: "dns 0 uses version 1" in gateway.log.read_text(), "the name server")  # noqa: B023
+            eventually(lambda: "dns 0 uses load 1" in gateway.log.read_text(), "the name server")  # noqa: B023
             eventually(lambda: up(gateway) == {"gw1", "gw2", "gw3"}, "all sites")  # noqa: B023
         yield lab
 

@@ -79,7 +79,7 @@ def farm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
             config.write_text(UNBOUND.format(directory=directory, port=port, keeps=keeps, servers=servers))
             lab.client.start("unbound", "-d", "-c", str(config))
         for gateway in lab.gateways:
-            eventually(lambda: "dns 0 uses version 1" in gateway.log.read_text(), "the name server")  # noqa: B023
+            eventually(lambda: "dns 0 uses load 1" in gateway.log.read_text(), "the name server")  # noqa: B023
             eventually(lambda: all(state["load"] is not None for state in states(gateway).values()), "all sites")  # noqa: B023
         eventually(lambda: all(one[2] in CAPACITY for one in clients(lab, 0.1, 20.0)), "the resolvers")
         yield lab

@@ -109,7 +109,7 @@ def test_certificates_are_ordered_proved_and_shown(
     since, orders = len(gateway.log), pebble.log.count("Issued certificate")
     assert orders == 3
     gateway.upgrade()
-    eventually(lambda: "acme uses version 1" in gateway.log[since:], "the next process of the role")
+    eventually(lambda: "acme uses load 1" in gateway.log[since:], "the next process of the role")
     eventually(lambda: own(gateway).keys() == set(names), "the next gateway to know them")
     assert not stand_in(shown(other, "alpn.example.com"))
     assert pebble.log.count("Issued certificate") == orders, "what is kept is used"
@@ -163,7 +163,7 @@ def test_a_failure_leaves_the_certificate_is_loud_and_is_remembered(
         gateway.terminate()
         since = len(gateway.log)
         gateway.start()
-        gateway.wait_for_log("acme uses version 1", since)
+        gateway.wait_for_log("acme uses load 1", since)
         eventually(lambda: own(gateway)[name]["failures"] == 1, "the failure to be known again")
         assert own(gateway)[name]["next"] == one["next"], "it is not tried sooner"
         assert staging.names.asked[name, "A"] == asked

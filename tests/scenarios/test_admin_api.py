@@ -236,8 +236,10 @@ def test_a_posted_site_file_is_applied_or_the_old_one_stays(operated: Operated) 
     path = operated.gateway.path
     good, mode = path.read_text(), path.stat().st_mode
     version = operated.get("/status")["gateway"]["version"]
-    done = operated.post("/apply", who="carol", text=f"{good}\n# applied\n")
-    assert done.json() == {"version": version + 1, "warnings": []}
+    done = operated.post("/apply", who="carol", text=f"{good}\n# applied\n").json()
+    kept = done.pop("history")
+    assert done == {"version": version + 1, "warnings": []}
+    assert [one["number"] for one in operated.get("/history", who="carol")["versions"] if one["in_force"]] == [kept]
     assert (path.read_text(), path.stat().st_mode) == (f"{good}\n# applied\n", mode)
     refused = operated.post("/apply", who="carol", text="frontends: 1\n")
     assert (refused.status_code, path.read_text()) == (409, f"{good}\n# applied\n")
@@ -247,7 +249,7 @@ def test_a_posted_site_file_is_applied_or_the_old_one_stays(operated: Operated) 
     refused = operated.post("/apply", who="carol", text=good.replace("- empty", f"- {secret}"))
     assert f"{secret}:1:1: this key stands in the site file itself" in refused.json()["error"]
     (newest, *_) = operated.get("/audit")
-    assert newest["result"] == f"reload refused; keeping version {version + 1}"
+    assert newest["result"] == f"reload refused; keeping version {kept}"
     for seen in (refused.text, operated.gateway.log, json.dumps(operated.get("/status"))):
         assert "20228" not in seen
     path.write_text(good)
@@ -370,11 +372,13 @@ def test_what_cannot_be_followed_is_refused(operated: Operated, query: str, who:
 def test_a_reload_over_http_waits_for_its_outcome(operated: Operated) -> None:
     before = operated.get("/status")["gateway"]["version"]
     good = operated.gateway.path.read_text()
-    assert operated.post("/reload").json() == {"version": before + 1, "warnings": []}
+    done = operated.post("/reload").json()
+    kept = done.pop("history")
+    assert done == {"version": before + 1, "warnings": []}
     operated.gateway.path.write_text("frontends: 1\n")
     refused = operated.post("/reload")
     assert refused.status_code == 409
-    assert "keeping version" in refused.json()["error"]
+    assert f"keeping version {kept}:" in refused.json()["error"]
     (problem,) = operated.get("/problems")
     assert (problem["what"], operated.get("/audit")[0]["what"]) == ("site file", "reload")
     operated.gateway.path.write_text(good)

@@ -25,7 +25,7 @@ def gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[GatewayProcess
     # What holds without the sandbox, which would end most of this at its first step.
     described = {**puppet.site(directory, free_port(), user="nobody"), "sandbox": False}
     with GatewayProcess(directory, described) as gateway:
-        gateway.wait_for_log("control uses version")
+        gateway.wait_for_log("control uses load")
         yield gateway
 
 
@@ -209,13 +209,13 @@ def test_a_table_full_of_nonsense_ends_no_process_and_no_upgrade(gateway: Gatewa
     processes = gateway.workers(), gateway.control()
     assert puppet.run(gateway.port, SCRIBBLE) == "done"
     assert puppet.worker(gateway.port) == processes[0][0]
-    gateway.reload(None, "reloaded: version")
+    gateway.reload(None, "reloaded: ")
     assert (gateway.workers(), gateway.control()) == processes
     since = len(gateway.log)
     assert puppet.run(gateway.port, SCRIBBLE) == "done"  # control has set right since what it knows
     successor = gateway.upgrade()
     assert "the board is wrong about app/127.0.0.1:1" in gateway.log[since:]  # its weight is no number
-    eventually(lambda: "control uses version" in gateway.log[since:], "the new control")
+    eventually(lambda: "control uses load" in gateway.log[since:], "the new control")
     assert puppet.worker(gateway.port)
     os.kill(successor, signal.SIGTERM)
     eventually(lambda: not Path(f"/proc/{successor}").exists(), "the new one to end")

@@ -33,6 +33,8 @@ def broken(gateway: GatewayProcess) -> None:
 
 def test_reload_waits_and_prints_the_outcome(start_servers: Any, start_gateway: Any) -> None:
     gateway: GatewayProcess = start_gateway(site(start_servers("app1")))
+    eventually(lambda: command("history", "list", "-g", gateway.path).exit_code == 0, "the first version")
+    gateway.path.write_text(gateway.path.read_text() + "# a note\n")
     done = command("reload", gateway.path)
     assert (done.exit_code, done.stdout) == (0, f"reloaded: version 2 of {gateway.path}\n")
     assert "reloaded: version 2" in gateway.log  # when the command returned, every worker worked by it
@@ -78,8 +80,8 @@ def test_two_gateways_are_told_apart(start_servers: Any, tmp_path: Path) -> None
         assert mistaken.exit_code == 1
         assert "another gateway listens there: each needs its own admin.sockets" in mistaken.stderr
         # Its supervisor is asked itself.
-        assert command("reload", two.path).stdout == f"reloaded: version 2 of {two.path}\n"
-        assert "version 2" not in one.log
+        assert command("reload", two.path).stdout == f"reloaded: version 1 of {two.path}\n"
+        assert "uses load 2" not in one.log
 
 
 def test_no_other_process_is_signalled(tmp_path: Path) -> None:
@@ -163,7 +165,7 @@ def test_the_service_manager_hears_of_reloads_and_of_life(
             assert manager.recv(200) == b"WATCHDOG=1"
         assert command("reload", gateway.path).exit_code == 0
         assert int(heard(b"RELOADING=1\nMONOTONIC_USEC=").rpartition(b"=")[2]) > 0
-        heard(b"READY=1")
+        assert heard(b"READY=1") == f"READY=1\nSTATUS=version 1 of {gateway.path}".encode()
         broken(gateway)
         assert command("reload", gateway.path).exit_code == 1
         heard(b"RELOADING=1")

@@ -102,7 +102,7 @@ def test_counters_go_on(start_gateway: Starter, start_servers: Servers, tmp_path
         ask(gateway.port, 5)
         at_last(admin, {answered: 5, at_server: 5, fresh: 1, reused: 4})
         now()
-        gateway.reload(described | {"node": "other"}, "worker 0 uses version 2")
+        gateway.reload(described | {"node": "other"}, "worker 0 uses load 2")
         ask(gateway.port, 1)
         at_last(admin, {answered: 6})
         now()

@@ -128,7 +128,7 @@ def test_control_killed_under_load_is_not_noticed(start_servers, start_gateway):
         since, checks = len(gateway.log), watched.count
         old = gateway.kill_control()
         eventually(lambda: gateway.control() not in {None, old}, "control to come back", SOON)
-        gateway.wait_for_log("control uses version 1", since)
+        gateway.wait_for_log("control uses load 1", since)
         eventually(lambda: watched.count >= checks + 4, "checks of the new control")
         load.wait_for(200)
         workers = gateway.workers()

@@ -73,14 +73,14 @@ def port() -> int:
 @pytest.fixture
 def gateway(start_servers: Servers, tmp_path: Path, port: int) -> Iterator[GatewayProcess]:
     with GatewayProcess(tmp_path, described(start_servers("one"), port)) as process:
-        process.wait_for_log("dns 0 uses version 1")
+        process.wait_for_log("dns 0 uses load 1")
         yield process
 
 
 @pytest.fixture
 def lent(start_servers: Servers, lend_gateway: Callable[..., GatewayProcess], port: int) -> GatewayProcess:
     gateway = lend_gateway(described(start_servers("one"), port))
-    gateway.wait_for_log("dns 0 uses version ")
+    gateway.wait_for_log("dns 0 uses load ")
     return gateway
 
 
@@ -251,11 +251,11 @@ def test_no_query_is_lost_at_a_reload_and_an_upgrade(gateway: GatewayProcess, po
                 **description,
                 "dns": {**description["dns"], "zones": {**description["dns"]["zones"], "www.example.com": zone}},
             }
-            gateway.reload(description, says=f"dns 0 uses version {number}")
+            gateway.reload(description, says=f"dns 0 uses load {number}")
             eventually(partial(has_ttl, port, number), "the new TTL")
         since = len(gateway.log)
         gateway.upgrade()
-        for said in (r"dns 0 uses version 1 ", r"dns 0 \(pid \d+\) ended with status 0"):
+        for said in (r"dns 0 uses load 1 ", r"dns 0 \(pid \d+\) ended with status 0"):
             eventually(partial(logs, gateway, said, since), said)
         before = asking.answered
         eventually(lambda: asking.answered > before + 100, "more answers")
@@ -267,7 +267,7 @@ def test_the_next_process_answers_what_came_when_one_had_died(gateway: GatewayPr
     since = len(gateway.log)
     gateway.kill(dns_process(gateway).pid)
     assert ask(port).rcode() == dns.rcode.NOERROR, "its socket has kept the query for the next one"
-    gateway.wait_for_log("dns 0 uses version 1", since)
+    gateway.wait_for_log("dns 0 uses load 1", since)
 
 
 def test_several_processes_share_queries_limits_and_counters(start_servers: Servers, tmp_path: Path, port: int) -> None:
@@ -275,7 +275,7 @@ def test_several_processes_share_queries_limits_and_counters(start_servers: Serv
     description["dns"] |= {"processes": 3, "response_rate": 10}
     with GatewayProcess(tmp_path, description) as gateway:
         for number in range(3):
-            gateway.wait_for_log(f"dns {number} uses version 1")
+            gateway.wait_for_log(f"dns {number} uses load 1")
         answers = sum(answered_over_udp(port) for _ in range(90))
         assert 10 <= answers <= 70, "10 at once, half of the others truncated: the processes count together"
 
@@ -289,16 +289,16 @@ def test_several_processes_share_queries_limits_and_counters(start_servers: Serv
             for number in range(3):
                 since, before = len(gateway.log), asking.answered
                 gateway.kill(dns_process(gateway, number).pid)
-                gateway.wait_for_log(f"dns {number} uses version 1", since)
+                gateway.wait_for_log(f"dns {number} uses load 1", since)
                 eventually(lambda: asking.answered > before + 20, "more answers")  # noqa: B023
         assert len(asking.lost) <= 3, "only what the process that died had accepted"
         assert said()["udp"] == 90, "the next ones go on counting"
         unlimited = {**description, "dns": {**description["dns"], "response_rate": 0}}
         gateway.reload(unlimited)
         for number in range(3):
-            gateway.wait_for_log(f"dns {number} uses version 2")
+            gateway.wait_for_log(f"dns {number} uses load 2")
         with Asking(port) as asking:
-            gateway.reload({**unlimited, "dns": {**unlimited["dns"], "processes": 1}}, says="dns 0 uses version 3")
+            gateway.reload({**unlimited, "dns": {**unlimited["dns"], "processes": 1}}, says="dns 0 uses load 3")
             for number in (1, 2):
                 gateway.wait_for_log(rf"dns {number} \(pid \d+\) ended with status 0")
             eventually(lambda: asking.answered > 50, "more answers")
@@ -322,7 +322,7 @@ def answered_over_udp(port: int) -> bool:
 def test_listening_elsewhere_and_no_more(gateway: GatewayProcess, port: int) -> None:
     other = both_port()
     moved = {**gateway.site, "dns": {**gateway.site["dns"], "listen": f"127.0.0.1:{other}"}}
-    gateway.reload(moved, says="dns 0 uses version 2")
+    gateway.reload(moved, says="dns 0 uses load 2")
     assert ask(other).rcode() == dns.rcode.NOERROR
     query = dns.message.make_query("www.example.com", "A")
     eventually(lambda: refuses(port), "the old port to be closed")
@@ -331,7 +331,7 @@ def test_listening_elsewhere_and_no_more(gateway: GatewayProcess, port: int) -> 
     gateway.reload({key: value for key, value in moved.items() if key != "dns"})
     gateway.wait_for_log(r"dns 0 \(pid \d+\) ended with status 0", since)
     eventually(lambda: refuses(other), "the port to be closed")
-    gateway.reload(moved, says="dns 0 uses version 4")
+    gateway.reload(moved, says="dns 0 uses load 4")
     assert ask(other).rcode() == dns.rcode.NOERROR
 
 
@@ -341,7 +341,7 @@ def test_a_response_comes_from_the_address_that_was_asked(start_servers: Servers
     description = described(start_servers("one"), port)
     description["dns"]["listen"] = f"0.0.0.0:{port}"
     with GatewayProcess(tmp_path, description) as gateway:
-        gateway.wait_for_log("dns 0 uses version 1")
+        gateway.wait_for_log("dns 0 uses load 1")
         for address in ("127.0.0.1", "127.0.0.2", "127.9.9.9"):
             said = run("dig", "-p", str(port), "+time=2", "+tries=1", "+notcp", f"@{address}", "www.example.com")
             assert "status: NOERROR" in said
@@ -371,7 +371,7 @@ def farm(start_servers: Servers, tmp_path: Path, port: int) -> Iterator[tuple[Ga
     description["backends"]["app"]["servers"][0]["max_connections"] = 4
     description["sites"] = {**sites_of_mel(tmp_path, reports), "stale_after": "1s"}
     with ExitStack() as stack, GatewayProcess(tmp_path, description) as gateway:
-        gateway.wait_for_log("dns 0 uses version 1")
+        gateway.wait_for_log("dns 0 uses load 1")
         sites = {name: Site(reports, name) for name in ("syd", "dub")}
         for one in sites.values():
             stack.callback(one.stop)
@@ -516,7 +516,7 @@ def test_signed_zones_are_validated_by_others(start_servers: Servers, tmp_path: 
                    for words in (dnskey.split() for _, dnskey in anchors))  # fmt: skip
     (tmp_path / "delv.keys").write_text(f"trust-anchors {{\n{keys}}};\n")
     with GatewayProcess(tmp_path, description) as process:
-        process.wait_for_log("dns 0 uses version 1")
+        process.wait_for_log("dns 0 uses load 1")
 
         def delv(*words: str, zone: str = "www.example.com") -> str:
             options = "-a", str(tmp_path / "delv.keys"), f"+root={zone}", "@127.0.0.1", "-p", str(port)
@@ -568,7 +568,7 @@ def test_signed_zones_are_validated_by_others(start_servers: Servers, tmp_path: 
         run(sys.executable, "-m", "gateway", "key", "dnssec", str(tmp_path / "other.key"), "www.example.com")
         (tmp_path / "www.example.com.key").write_bytes((tmp_path / "other.key").read_bytes())
         process.reload()
-        process.wait_for_log("dns 0 uses version 2")
+        process.wait_for_log("dns 0 uses load 2")
         assert "; fully validated" not in delv("www.example.com", "A")
 
 
@@ -598,7 +598,7 @@ def test_clients_go_to_the_site_that_is_near_by_a_maxmind_file(
     assert re.search(r"site\.yaml:\d+:\d+: .*cannot read .*where\.mmdb: no such file", missing.stdout + missing.stderr)
     content = write_places(where, PLACES)
     with GatewayProcess(tmp_path, description) as gateway:
-        gateway.wait_for_log("dns 0 uses version 1")
+        gateway.wait_for_log("dns 0 uses load 1")
         assert near(port, "198.51.100.0") == ADDRESSES["syd"]
         assert near(port, "203.0.113.0") == ADDRESSES["dub"]
         said = explain(gateway, "www.example.com", "--client", "203.0.113.1")
@@ -617,6 +617,6 @@ def test_clients_go_to_the_site_that_is_near_by_a_maxmind_file(
         gateway.wait_for_log(r"the MaxMind file is renewed: Test-City of ")
         eventually(lambda: always_near(port, "198.51.100.0") == {ADDRESSES["mel"]}, "the new file to be used")
         gateway.reload()
-        gateway.wait_for_log("dns 0 uses version 2")
+        gateway.wait_for_log("dns 0 uses load 2")
         assert always_near(port, "198.51.100.0") == {ADDRESSES["mel"]}
         assert dns_process(gateway).is_running()

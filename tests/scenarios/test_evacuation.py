@@ -68,7 +68,7 @@ def farm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Farm]:
     with ExitStack() as stack:
         server = stack.enter_context(BackendServer(tmp_path, "one"))
         gateway = stack.enter_context(GatewayProcess(tmp_path, described(tmp_path, [server], port, reports)))
-        gateway.wait_for_log("dns 0 uses version 1")
+        gateway.wait_for_log("dns 0 uses load 1")
         syd = Site(reports, "syd")
         stack.callback(syd.stop)
         found = Farm(gateway, port, syd)

@@ -65,7 +65,12 @@ def test_versions_are_kept_compared_and_applied_again(start_servers: Any, start_
     assert "body: second" in found.stdout
     assert f"{page}:\n-1: not here, first\n+1: not here, second" in found.stdout
     assert command("diff", 2, "-g", gateway.path).stdout == "no difference\n"
-    assert command().stdout == command("list", "-g", gateway.path).stdout
+    listed = command("list", "-g", gateway.path).stdout
+    assert command().stdout == listed
+    assert [line.endswith("  in force") for line in listed.splitlines()] == [False, True]
+    status = ["status", str(gateway.path)]
+    eventually(lambda: f"{gateway.path}, version 2 since " in CliRunner().invoke(main, status).stdout, "the version")
+    assert "reloaded: version 2 of the site file" in gateway.log
     assert "body: first" in command("show", 1, "-g", gateway.path).stdout
 
     gateway.path.write_text(gateway.path.read_text() + "# a note\n")

@@ -151,7 +151,7 @@ def test_hostile_messages_end_nothing(start_servers: Servers, tmp_path: Path) ->
         },
     }
     with GatewayProcess(tmp_path, description) as gateway:
-        gateway.wait_for_log("dns 0 uses version 1")
+        gateway.wait_for_log("dns 0 uses load 1")
         syd = Site(heard, "syd")
         try:
             eventually(lambda: gateway.status()["site_states"]["syd"]["up"], "syd to be heard")

@@ -49,7 +49,7 @@ def test_worker(start_servers, start_gateway, number):
 
 def test_control(start_servers, start_gateway):
     gateway = start_gateway(site(start_servers("app1")))
-    gateway.wait_for_log("control uses version")  # and nothing is written between the lines of the stack
+    gateway.wait_for_log("control uses load")  # and nothing is written between the lines of the stack
     pid = gateway.control()
     gateway.kill(pid, signal.SIGSEGV)
     gateway.wait_for_log(last_words("control", pid))

@@ -60,7 +60,7 @@ def test_a_map_follows_its_file_without_a_reload(
         "status to say what is wrong",
     )
     gateway.kill_worker(0)  # the next one starts with what is in use, too
-    gateway.wait_for_log("worker 0 uses version")
+    gateway.wait_for_log("worker 0 uses load")
     assert plan("a.example.com") == "gold"
     since = len(gateway.log)
     assert "refused" in gateway.reload()

@@ -169,7 +169,7 @@ def test_new_connections_are_closed_while_memory_is_short(start_gateway: Starter
     gateway = start_gateway({**description, "qos": {"overload": {"memory": "99.9%"}}})
     with RawClient(gateway.port) as inside:
         assert inside.get("/who").status == 200
-        gateway.reload({**description, "qos": {"overload": {"memory": "0.1%"}}}, says="uses version 2")
+        gateway.reload({**description, "qos": {"overload": {"memory": "0.1%"}}}, says="uses load 2")
         gateway.wait_for_log("too little memory is free: .* the limit is 0.1 %: new connections are closed at once")
 
         def refused() -> bool:
@@ -185,7 +185,7 @@ def test_new_connections_are_closed_while_memory_is_short(start_gateway: Starter
         assert report["memory"]["short"]
         assert report["frontends"][0]["turned_away"] >= 1
         gateway.wait_for_log("refused: too little memory is free")
-        gateway.reload({**description, "qos": {"overload": {"memory": "off"}}}, says="uses version 3")
+        gateway.reload({**description, "qos": {"overload": {"memory": "off"}}}, says="uses load 3")
         gateway.wait_for_log("enough memory is free again")
     eventually(lambda: not refused(), "clients to be accepted again")
 

@@ -76,7 +76,7 @@ def test_it_holds_over_a_reload_a_death_of_control_an_upgrade_and_a_restart(star
         command("reload", gateway.path)
         assert used(gateway) == {"app3"}
         gateway.kill_control()
-        gateway.wait_for_log("control uses version", len(gateway.log))
+        gateway.wait_for_log("control uses load", len(gateway.log))
         gateway.status()
         assert used(gateway) == {"app3"}
         command("upgrade", gateway.path)

@@ -90,7 +90,7 @@ def watched(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Watched]:
         description["admin"] = {"sockets": str(directory), "listen": f"127.0.0.1:{port}", "operators": [alice]}
         description["qos"] = {"classes": [{"name": "everyone", "rate": "1000/s"}], "sessions": {"max": 1000}}
         with GatewayProcess(directory, description) as gateway, Browser(tmp_path_factory.mktemp("browser")) as browser:
-            gateway.wait_for_log("control uses version")
+            gateway.wait_for_log("control uses load")
             browser.size(*WIDE)
             browser.open(f"http://127.0.0.1:{port}/")
             yield Watched(gateway, [one, two], browser, f"http://127.0.0.1:{port}")
@@ -350,7 +350,7 @@ def test_what_the_name_server_is_asked_and_answers(watched: Watched) -> None:
     browser, description, port = watched.browser, watched.gateway.site, both_port()
     zone = {"ns": ["ns1.example.com"], "sites": {"mel": "192.0.2.10", "syd": "198.51.100.10"}}
     name_server = {"listen": f"127.0.0.1:{port}", "response_rate": 0, "zones": {"www.example.com": zone}}
-    watched.gateway.reload({**description, "dns": name_server}, says="dns 0 uses version")
+    watched.gateway.reload({**description, "dns": name_server}, says="dns 0 uses load")
     browser.wait("document.querySelector('#name-table tbody').innerText.includes('mel 50 %')", "the name")
 
     def figure(name: str) -> str:

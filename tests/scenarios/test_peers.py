@@ -300,7 +300,7 @@ async def test_websocket_outlives_reload_and_upgrade(fresh_websocket):
     async with connect(fresh_websocket.url(scheme="ws")) as client:
         await client.send("before")
         assert await client.recv() == "before"
-        await asyncio.to_thread(fresh_websocket.reload, fresh_websocket.site, "reloaded: version 2")
+        await asyncio.to_thread(fresh_websocket.reload, fresh_websocket.site, "reloaded: ")
         await client.send("after the reload")
         assert await client.recv() == "after the reload"
         await asyncio.to_thread(fresh_websocket.upgrade)

@@ -96,12 +96,12 @@ def test_no_other_user_can_share_or_take_a_port(
     ports: Ports, start_gateway: Callable[[Site], GatewayProcess], tmp_path: Path
 ) -> None:
     gateway = start_gateway(ports.site)
-    gateway.wait_for_log("control uses version 1")
-    gateway.wait_for_log("heartbeat uses version 1")
+    gateway.wait_for_log("control uses load 1")
+    gateway.wait_for_log("heartbeat uses load 1")
     assert ports.stolen() == ""
     # A reload moves the port of the hints; what stays goes on.
     ports.udp["hints"] = free_udp_port()
-    gateway.reload({**ports.site, "cluster": ports.cluster(ports.udp["hints"])}, "control uses version 2")
+    gateway.reload({**ports.site, "cluster": ports.cluster(ports.udp["hints"])}, "control uses load 2")
     eventually(lambda: heartbeat_works(tmp_path), "the heartbeat by the new file")
     assert ports.stolen() == ""
     # An upgrade inherits every socket, and the lock of the node.
@@ -132,7 +132,7 @@ def test_no_name_that_another_user_takes_keeps_the_heartbeat_from_coming(
         assert squatter.stdout is not None
         assert squatter.stdout.readline() == b"taken\n"
         gateway = start_gateway(ports.site)
-        gateway.wait_for_log("heartbeat uses version 1")
+        gateway.wait_for_log("heartbeat uses load 1")
         assert heartbeat_works(tmp_path)
         squatter.kill()
     tmp_path.chmod(0o777)

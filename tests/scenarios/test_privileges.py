@@ -70,8 +70,8 @@ def test_children_are_the_user_and_the_key_is_read_for_them(start_servers, start
     renewed = authority.issue("localhost")
     certificate.cert.write_bytes(renewed.cert.read_bytes())
     certificate.key.write_bytes(renewed.key.read_bytes())
-    gateway.reload(description, "worker 0 uses version 2")
-    gateway.wait_for_log("worker 1 uses version 2")
+    gateway.reload(description, "worker 0 uses load 2")
+    gateway.wait_for_log("worker 1 uses load 2")
     assert check(2) != first
     # Children that are born later are no different.
     old = {gateway.kill_worker(0), gateway.kill_worker(1), gateway.kill_control()}
@@ -175,7 +175,7 @@ def test_the_supervisor_runs_the_code_of_a_site_as_its_user(told, tmp_path):
     description, notes = told
     with GatewayProcess(tmp_path, description) as gateway:
         first = notes()
-        gateway.reload(description, "reloaded: version 2")
+        gateway.reload(description, "reloaded: ")
         second = notes()
     for found in (first, second):
         assert {uid for _, uid, *_ in found} == {NOBODY.pw_uid}
@@ -203,7 +203,7 @@ def test_a_rule_takes_the_place_of_no_module(tmp_path, told):
     description["tests"] = []
     with GatewayProcess(tmp_path, description) as gateway, RawClient(gateway.port) as client:
         assert [client.get(path).status for path in ("/a", "/b")] == [200, 204]
-        gateway.wait_for_log("control uses version")
+        gateway.wait_for_log("control uses load")
         status = command(tmp_path, "status", str(gateway.path), "--json")
         assert json.loads(status.stdout)["tree"]["state"] == "running"
 
@@ -268,7 +268,7 @@ def test_the_supervisor_says_and_reads_nothing_over_a_network(tmp_path):
             "routes": [{"backend": "app"}],
         }
         with Traced(tmp_path, description) as gateway:
-            gateway.wait_for_log("control uses version", seconds=50)
+            gateway.wait_for_log("control uses load", seconds=50)
             description["backends"]["more"] = {"servers": ["dns:more.internal:8080", "localhost:8082"]}
             refused = {**description, "backends": {"app": {"servers": ["no-such-name.invalid:1"]}}}
             assert "refused" in gateway.reload(refused)
@@ -279,7 +279,7 @@ def test_the_supervisor_says_and_reads_nothing_over_a_network(tmp_path):
             eventually(lambda: not Path(f"/proc/{failed}").exists(), "the successor that failed to be gone")
             tree = Process(gateway.process.pid)
             eventually(lambda: len(tree.children()) == 2, "its launcher to be gone")  # control and the worker stay
-            gateway.reload(description, "reloaded: version 2")
+            gateway.reload(description, "reloaded: ")
             before = gateway.process.pid
             after = gateway.upgrade()
             eventually(lambda: gateway.process.poll() is not None, "the old one to end")

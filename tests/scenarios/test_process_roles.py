@@ -54,23 +54,23 @@ def answering(port):
 def test_a_role_of_the_table_is_a_process_of_the_tree(start_servers, tmp_path, port):
     description = site(start_servers("app1"), workers=1)
     with WithEcho(tmp_path, description) as gateway:
-        gateway.wait_for_log("echo 1 uses version 1")
+        gateway.wait_for_log("echo 1 uses load 1")
         first = answering(port)
         user = next(iter(first.values()))[0]
         assert (user != 0) == (os.geteuid() == 0), "confined as its role says"
-        gateway.reload(description | {"drain": "2s"}, says="echo 0 uses version 2")
-        gateway.wait_for_log("echo 1 uses version 2")
+        gateway.reload(description | {"drain": "2s"}, says="echo 0 uses load 2")
+        gateway.wait_for_log("echo 1 uses load 2")
         assert answering(port) == dict.fromkeys(first, (user, 2)), "the same processes go over to the new configuration"
         since = len(gateway.log)
         gateway.kill(min(first))
-        gateway.wait_for_log("echo [01] uses version 2", since)
+        gateway.wait_for_log("echo [01] uses load 2", since)
         second = answering(port)
         assert len(first.keys() & second.keys()) == 1
         since = len(gateway.log)
         gateway.upgrade()
         for number in (0, 1):
             gateway.wait_for_log(rf"echo {number} \(pid \d+\) ended with status 0", since)
-            gateway.wait_for_log(f"echo {number} uses version 1", since)
+            gateway.wait_for_log(f"echo {number} uses load 1", since)
         assert gateway.wait() == 0
         third = answering(port)
         assert not third.keys() & (first.keys() | second.keys()), "the next gateway has the same sockets"

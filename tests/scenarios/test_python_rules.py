@@ -74,6 +74,6 @@ def test_a_file_that_cannot_be_run_is_refused_with_its_line(
         assert re.search(why, checked.output), checked.output
         assert "custom.py" in gateway.reload(says=why)
     rules.write_text("def route(request):\n    return {'respond': 418}\n")
-    gateway.reload(says="reloaded: version")
+    gateway.reload(says="reloaded: ")
     with RawClient(gateway.port) as client:
         assert client.get("/x").status == 418

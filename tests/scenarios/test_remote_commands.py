@@ -159,7 +159,7 @@ def test_a_reload_tells_its_outcome(distant: Distant) -> None:
     path.write_text(good)
     assert (refused["accepted"], refused["version"]) == (False, version)
     assert "site.yaml:1:12" in refused["problems"]
-    assert refused["error"].startswith(f"reload refused; keeping version {version}:")
+    assert refused["error"].startswith(f"reload refused; keeping version {here['history']}:")
     assert distant.json("reload")["version"] == version + 1
 
 

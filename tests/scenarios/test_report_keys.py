@@ -37,7 +37,7 @@ def start(start_servers, start_gateway):
         description = site(start_servers("app1", "app2"))
         description["load_reports"] = {"listen": f"127.0.0.1:{port}", **keys}
         gateway = start_gateway(description)
-        gateway.wait_for_log("control uses version 1")
+        gateway.wait_for_log("control uses load 1")
         return gateway, port
 
     return started
@@ -100,7 +100,7 @@ def test_a_recorded_report_is_not_believed_by_the_control_that_comes_next(start,
     gateway.wait_for_log("server app/app1: its agent reports READY")
     old = gateway.kill_control()
     eventually(lambda: gateway.control() not in (None, old), "another control")
-    eventually(lambda: gateway.log.count("control uses version 1") == 2, "it to work")
+    eventually(lambda: gateway.log.count("control uses load 1") == 2, "it to work")
     send(port, recorded)
     gateway.wait_for_log("app1: sent before this gateway began to listen")
     send(port, encode(Report("app1", began, 3, time.time_ns(), State.DRAIN), SHARED))

@@ -66,7 +66,7 @@ def test_new_file_is_for_workers_that_come_later_too(start_servers, start_gatewa
     killed = gateway.kill_worker(0)
     eventually(lambda: gateway.workers().get(0, killed) != killed, "the new worker")
     ask("/three", ["/two", "/three"])
-    gateway.reload(description | {"node": "other"}, "worker 0 uses version 2")
+    gateway.reload(description | {"node": "other"}, "worker 0 uses load 2")
     ask("/four", ["/two", "/three", "/four"])
     assert lines(old) == ["/one"]
 

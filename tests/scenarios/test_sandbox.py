@@ -83,7 +83,7 @@ def described(start_servers, tmp_path):
 
 def test_every_process_is_held_to_its_role(start_servers, start_gateway):
     gateway = start_gateway(site(start_servers("app1")) | {"core_dumps": False})
-    gateway.wait_for_log("control uses version")
+    gateway.wait_for_log("control uses load")
     supervisor = fields(gateway.process.pid)
     assert (supervisor["NoNewPrivs"], supervisor["Seccomp"]) == ("1", "0")
     for pid in (gateway.workers()[0], gateway.control()):

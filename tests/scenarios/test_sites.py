@@ -39,7 +39,7 @@ def start(tmp_path: Path) -> Iterator[Start]:
                 gateways.append(GatewayProcess(tmp_path / name, description))
             with ThreadPoolExecutor() as both:
                 for gateway in both.map(stack.enter_context, gateways):
-                    gateway.wait_for_log("control uses version 1")
+                    gateway.wait_for_log("control uses load 1")
             return gateways
 
         yield started

@@ -29,7 +29,7 @@ WORKER = re.compile(r"\bworker (\d+) started, pid (\d+)")
 CONTROL = re.compile(r"\bcontrol started, pid (\d+)")
 SETTLE = 5.0
 """Seconds within which a supervisor says that a child has died."""
-RELOAD = "(reloaded: version|reload refused)"  # how a reload went
+RELOAD = "(reloaded: |reload refused)"  # how a reload went
 
 
 class Server(Protocol):
@@ -157,7 +157,7 @@ class GatewayProcess:
         pid = self.control()
         if hardened.PRELOADED and pid is not None:
             started = self._said.rindex(f"control started, pid {pid}")
-            works = "control uses version"
+            works = "control uses load"
             eventually(lambda: works in self._said[started:] or not self._is_child(pid), "control to work", 60.0)
 
     def _wait(self, holds: Callable[[], bool], what: str, seconds: float = 20.0) -> None:

@@ -138,8 +138,8 @@ function showHead({ gateway, problems }) {
   const node = gateway.overrides.node;
   document.querySelector("[data-node][data-command=drain]").hidden = node !== null && node !== "ready";
   document.querySelector("[data-node][data-command=ready]").hidden = node === null || node === "ready";
-  setText($("about"), `${gateway.tree.state}${node ? `, set to ${node}` : ""} · ${gateway.program} · site version `
-    + `${gateway.version} since ${clock(gateway.tree.last_reload.at)}`);
+  setText($("about"), `${gateway.tree.state}${node ? `, set to ${node}` : ""} · ${gateway.program} · site ${versionText(gateway.version, gateway.tree.last_reload.history)} `
+    + `since ${clock(gateway.tree.last_reload.at)}`);
 }
 
 function showProblems({ problems, recent }) {
@@ -614,7 +614,7 @@ async function ask(command, body, done) {
     const answer = await call("POST", `/${command}`, body);
     const said = await answer.json();
     if (answer.ok && done) done();
-    if (answer.ok) tell(said?.problem || `${what}: done${said?.version ? `, version ${said.version}` : ""}`, Boolean(said?.problem));
+    if (answer.ok) tell(said?.problem || `${what}: done${said?.version ? `, ${versionText(said.version, said.history)}` : ""}`, Boolean(said?.problem));
     else tell(said.error, true);
   } catch (error) {
     tell(`${what}: no answer from the gateway (${error.message})`, true);
@@ -734,7 +734,7 @@ async function showVersions() {
     setClass(row.lastChild, "commands");
     return row;
   }, (row, one) => {
-    const texts = [String(one.number), new Date(one.at * 1000).toLocaleString("en-GB"), one.by, one.same_as === null ? "" : `same as ${one.same_as}`];
+    const texts = [String(one.number), new Date(one.at * 1000).toLocaleString("en-GB"), one.by, versionNote(one)];
     texts.forEach((text, i) => setText(row.children[i], text));
     each(row.lastChild, ["Difference", "Put into the editor"], word => word, (parent, word) => {
       const button = element("button", parent, { type: "button", "aria-label": `${word}: version ${one.number}` });
@@ -743,6 +743,15 @@ async function showVersions() {
       return button;
     }, () => {});
   });
+}
+
+/** What a configuration is called: its version in the history, or, if it is not there, which load it is. */
+function versionText(load, history) {
+  return history ? `version ${history}` : `load ${load}`;
+}
+
+function versionNote(one) {
+  return [one.same_as === null ? "" : `same as ${one.same_as}`, one.in_force ? "in force" : ""].filter(Boolean).join(", ");
 }
 
 async function compare(number) {
