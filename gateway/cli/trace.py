@@ -218,5 +218,7 @@ def _end(said: Step) -> Iterator[str]:
     """The record of a request that has ended."""
     tries = f", {said['tries']} tries" if said["tries"] > 1 else ""
     side = f" (fault of the {said['side']})" if said["side"] not in ("", "-") else ""
-    yield f"└─ {said['duration_ms']:9.3f} ms: {said['status']}, {said['outcome']}{side}{tries}, {said['bytes']} bytes"
+    # The log's time, which is taken when the worker wakes: a step's may be later.
+    took = f"{said['duration_ms']:.3f} ms in the log"
+    yield f"└─ {said['status']}, {said['outcome']}{side}{tries}, {said['bytes']} bytes, {took}"
     yield f"     waited {said['queue_ms']:.3f} ms; the server took {said['upstream_ms']:.3f} ms to begin its answer"

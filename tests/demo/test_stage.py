@@ -18,8 +18,14 @@ from tests.support.waiting import eventually, free_port
 
 
 def demo_servers(of=None):
-    children = psutil.Process(of).children()
-    return [child for child in children if "gateway.demo.server" in " ".join(child.cmdline())]
+    return [child for child in psutil.Process(of).children() if "gateway.demo.server" in words(child)]
+
+
+def words(process):
+    try:
+        return " ".join(process.cmdline())
+    except (psutil.ZombieProcess, psutil.NoSuchProcess):  # another test's, which has ended
+        return ""
 
 
 def ask(address, path):

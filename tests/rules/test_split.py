@@ -87,7 +87,7 @@ def test_every_key_has_a_backend_with_a_share(parts: list[int], key: bytes) -> N
     ({"app": "5%"}, "the shares add up to 5%: together they must be 100%"),
     ({"app": "100%", "canary": "5%"}, "the shares add up to 105%"),
     ({"app": "100"}, "expected a share from 0% to 100%"),
-    ({}, "expected backends with their shares, such as {canary: 5%, app: 95%}"),
+    ({}, "expected at least one backend with its share, such as {canary: 5%, app: 95%}"),
     ({"to": {"app": "100%"}, "cookie": "a", "by": "{client}"}, "cookie and by cannot be combined"),
     ({"to": {"app": "100%"}, "max_age": "1h"}, "max_age needs cookie"),
 ])  # fmt: skip

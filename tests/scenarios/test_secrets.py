@@ -223,7 +223,10 @@ def test_a_key_that_cannot_be_stored_is_logged_and_lasts_as_long_as_the_gateway(
     start_gateway: Starter, start_servers: Servers, tmp_path: Path
 ) -> None:
     (tmp_path / "file").touch()
-    description = {**site(start_servers("app1", "app2"), affinity={"cookie": "SRV"}), "state": str(tmp_path / "file")}
+    description = {
+        **site(start_servers("app1", "app2"), affinity={"cookie": "SRV"}),
+        "state": str(tmp_path / "file" / "state"),
+    }
     gateway = start_gateway(description)
     gateway.wait_for_log(r"cannot keep a key in \S+ \(.*\): sessions of cookies and TLS tickets end with this gateway")
     given = cookie(gateway)

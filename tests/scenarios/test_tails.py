@@ -263,7 +263,7 @@ def test_trace_shows_every_step_of_the_next_request_that_matches(gateway: Gatewa
         "chosen: server app1 of half, not dead, which failed it",
         "sent to app1 (127.0.0.1:",
         "app1 answers 200, after ",
-        "ms: 200, retried, 2 tries, 4 bytes",
+        "└─ 200, retried, 2 tries, 4 bytes, ",
     ]
     at = -1
     for step in steps:
