@@ -3,7 +3,7 @@
 from collections import Counter
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from gateway.balance.site_shares import TURNS, Balance, Plan, SiteState, live, orders, wanted
@@ -114,6 +114,7 @@ def test_clients_stay_at_the_site_that_they_prefer_until_it_is_nearly_full():
 
 
 @given(st.dictionaries(st.sampled_from("abcde"), st.integers(0, 50), min_size=1))
+@example({"a": 1, "b": 1, "c": 27, "d": 27, "e": 27})
 def test_orders_have_every_site_and_the_first_place_by_share(parts):
     total = sum(parts.values())
     shares = {site: part / total for site, part in parts.items()} if total else dict.fromkeys(parts, 1 / len(parts))
@@ -121,8 +122,10 @@ def test_orders_have_every_site_and_the_first_place_by_share(parts):
     assert len(found) == TURNS
     assert all(sorted(order) == sorted(parts) for order in found)
     first = Counter(order[0] for order in found)
+    # The one that is chosen has the most credit, which is more than none, so no site is first more than once too often;
+    # credits add up to nothing, so one that is too seldom lacks at most what the others have too much.
     for site, share in shares.items():
-        assert abs(first[site] - TURNS * share) <= 1.0 + 1e-6
+        assert -max(1, len(shares) - 1) < first[site] - TURNS * share < 1.0 + 1e-6
 
 
 def test_the_second_place_goes_by_share_among_the_others():
