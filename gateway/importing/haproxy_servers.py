@@ -1,10 +1,10 @@
 """Backends of HAProxy: servers, balancing, checks, stickiness, timeouts."""
 
 import re
-from ipaddress import ip_address
 from pathlib import Path
 from typing import Any, Final
 
+from gateway.config.address import is_ip
 from gateway.importing import units
 from gateway.importing.draft import Draft, name_of
 from gateway.importing.haproxy_lines import Section, Statement
@@ -437,11 +437,7 @@ _UNSUPPORTED: Final = {
 
 def _is_ip(address: str) -> bool:
     """Whether an address of a server is no name that could have several."""
-    try:
-        ip_address(address.rpartition(":")[0].strip("[]"))
-    except ValueError:
-        return address.startswith("unix:")
-    return True
+    return address.startswith("unix:") or is_ip(address.rpartition(":")[0].strip("[]"))
 
 
 def _status(item: str) -> int | str:

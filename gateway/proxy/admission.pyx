@@ -24,7 +24,7 @@ cdef class Admission:
         cdef Charge charge
         cdef uint64_t keys[MOST_KEYS]
         cdef int64_t longest = 0, wait
-        cdef int i, count = 0, own
+        cdef int i, n, count = 0
         self.over = False
         if klass is not None and (klass.admits == ADMITS_ALWAYS or (charges is None and klass.limit is None)):
             return 0
@@ -38,13 +38,13 @@ cdef class Admission:
                     return -1
                 longest = max(longest, wait)
         if klass is not None and klass.limit is not None:
-            own = klass.limit.by.keys(view, keys)
-            for i in range(own):
+            n = klass.limit.by.keys(view, keys)
+            for i in range(n):
                 wait = self._take(klass.limit, keys[i], now, patient)
                 if wait < 0:
                     self._give_back(charges, count)
-                    for own in range(i):
-                        self.rates.give_back(keys[own], &klass.limit.rate)
+                    for n in range(i):
+                        self.rates.give_back(keys[n], &klass.limit.rate)
                     return -1
                 longest = max(longest, wait)
         return longest

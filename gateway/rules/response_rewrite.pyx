@@ -60,7 +60,8 @@ def _replacement(texts):
 
 
 def _location(texts):
-    """A path stays one, whatever the server's reference goes on with."""
+    """As _replacement, for a Location. A replacement that is a path gets "/." in front if the whole would begin with
+    "//", which browsers read as another host."""
     def replaced(match):
         cdef bytes text = texts[match.lastindex - 2]
         cdef bytes made = text + match.string[match.end():]

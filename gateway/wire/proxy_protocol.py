@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from ipaddress import AddressValueError, IPv4Address, IPv6Address, ip_address
 from typing import Final
 
+from gateway.wire.forwarded import address
+
 SIGNATURE: Final = b"\r\n\r\n\0\r\nQUIT\n"
 MAX_V1: Final = 107
 """Bytes of the longest version 1 line, CRLF included."""
@@ -18,10 +20,7 @@ _V1: Final = re.compile(
     rb"PROXY (?:UNKNOWN(?: [\x21-\x7e ]*)?|(?P<family>TCP4|TCP6) (?P<source>[0-9a-fA-F:.]+) (?P<target>[0-9a-fA-F:.]+) "
     rb"(?P<port>0|[1-9][0-9]{0,4}) (?:0|[1-9][0-9]{0,4}))\r\n"
 )
-_FAMILIES: Final[dict[int, tuple[int, int, type[IPv4Address | IPv6Address]]]] = {
-    0x1: (12, 4, IPv4Address),
-    0x2: (36, 16, IPv6Address),
-}
+_FAMILIES: Final = {0x1: (12, 4, IPv4Address), 0x2: (36, 16, IPv6Address)}
 
 
 class BadHeader(Exception):
@@ -69,7 +68,7 @@ def _parse_v1(data: bytes) -> Header | None:
         raise BadHeader("invalid address in a header of version 1") from None
     if int(match["port"]) > 65535:
         raise BadHeader("invalid port in a header of version 1")
-    return Header(length, _text(source), int(match["port"]))
+    return Header(length, address(str(source)), int(match["port"]))
 
 
 def _parse_v2(data: bytes) -> Header | None:
@@ -92,12 +91,7 @@ def _parse_v2(data: bytes) -> Header | None:
     if length - 16 < size:
         raise BadHeader("addresses cut short")
     port = int.from_bytes(data[16 + 2 * width : 18 + 2 * width], "big")
-    return Header(length, _text(family(data[16 : 16 + width])), port)
-
-
-def _text(source: IPv4Address | IPv6Address) -> str:
-    mapped = source.ipv4_mapped if isinstance(source, IPv6Address) else None
-    return str(mapped or source)
+    return Header(length, address(str(family(data[16 : 16 + width]))), port)
 
 
 def header(version: int, source: tuple[str, int], target: tuple[str, int]) -> bytes:
