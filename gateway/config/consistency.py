@@ -294,7 +294,7 @@ def _unknown_frontends(site: Site, frontends: Collection[str]) -> Iterator[Findi
         for i, name in enumerate(match.frontend):
             if name not in frontends:
                 at = (*loc, "frontend", i) if len(match.frontend) > 1 else (*loc, "frontend")
-                hint = suggest(name, frontends) or f": give it to one, name: {name}"
+                hint = suggest(name, frontends) or f": write name: {name} at the one that is meant"
                 yield Finding(at, f"there is no frontend {name}{hint}")
 
 

@@ -225,7 +225,7 @@ def test_paths_that_no_request_has(refuse: Refuse, load_text: Load) -> None:
 def test_a_frontend_without_a_name_is_none_that_is_meant(refuse: Refuse) -> None:
     refuse(
         BASE + "routes: [{match: {frontend: »nope}, backend: app}]\n",
-        "there is no frontend nope: give it to one, name: nope",
+        "there is no frontend nope: write name: nope at the one that is meant",
     )
 
 
